@@ -11,6 +11,8 @@ WATERSHED = 1
 MEASUREMENT = 5
 # Merged images, which the second pass of `convert` writes.
 MERGING = 1
+# Properties of fields with one file per channel. (Earlier versions had no number.)
+JOINING = 1
 # Cells, tables and pictures of a field that `predict` writes.
 PREDICTION = 2
 # Places of tiles that overlap.

@@ -12,6 +12,8 @@ from cellclass_tf.core.study_settings import ChannelRules, EmissionRanges
 from cellclass_tf.errors import InputError
 
 KINDS = ("nuclei", "cytoplasm")
+# How a channel was found if the user named the other one of two.
+REMAINING = "remaining"
 
 # Index of a channel, and how it was found.
 _Choice = tuple[int, str]
@@ -131,22 +133,47 @@ def _find(
     return (hits[0], "emission") if len(hits) == 1 else None
 
 
+def kinds_of(name: str, rules: Mapping[str, Sequence[str]]) -> set[str]:
+    """Returns which of KINDS a channel may be according to its name."""
+    return {kind for kind in KINDS if _matches(name, rules[kind])}
+
+
+def is_index(micrograph: Micrograph, wanted: str | int | None) -> bool:
+    """Whether the channel that a user asks for is meant by its index, and not by its name."""
+    if wanted is None or not str(wanted).isdecimal():
+        return False
+    return not any(_hits(micrograph, str(wanted)))
+
+
 def _named_by_user(micrograph: Micrograph, wanted: str) -> int:
-    names = [name.lower() for name in micrograph.channel_names]
+    names = micrograph.channel_names
+    index = int(wanted) if wanted.isdecimal() and int(wanted) < len(names) else None
     # Names come first, since some channels are named by a number, such as the wavelength.
     # One word of a name is enough, such as w1 of 'w1 DAPI'.
-    for fits in (
-        lambda name: name == wanted.lower(),
-        lambda name: wanted.lower() in name.split(),
-    ):
-        hits = [i for i, name in enumerate(names) if fits(name)]
-        if len(hits) == 1:
-            return hits[0]
-    if wanted.isdecimal() and int(wanted) < len(names):
-        return int(wanted)
+    whole, words = _hits(micrograph, wanted)
+    if whole:
+        return whole[0]
+    if words and index not in (None, words[0]):
+        raise InputError(
+            f"{micrograph.file}: {wanted} is a word of {names[words[0]]!r}, which is channel "
+            f"{words[0]}, and also the index of another channel; it has "
+            f"{listing(micrograph)}. Give the whole name of the channel."
+        )
+    if words:
+        return words[0]
+    if index is not None:
+        return index
     raise InputError(
         f"{micrograph.file}: no channel {wanted!r}; it has {listing(micrograph)}."
     )
+
+
+def _hits(micrograph: Micrograph, wanted: str) -> tuple[list[int], list[int]]:
+    """Returns the only channel of this name, and the only one with this word in its name."""
+    names = [name.lower() for name in micrograph.channel_names]
+    whole = [i for i, name in enumerate(names) if name == wanted.lower()]
+    words = [i for i, name in enumerate(names) if wanted.lower() in name.split()]
+    return whole * (len(whole) == 1), words * (len(words) == 1)
 
 
 def _with_remaining(found: list[_Choice | None], count: int) -> list[_Choice | None]:
@@ -154,7 +181,7 @@ def _with_remaining(found: list[_Choice | None], count: int) -> list[_Choice | N
     if count == 2 and sum(choice is None for choice in found) == 1:
         known = found[0] or found[1]
         if known is not None and known[1] == "user":
-            return [choice or (1 - known[0], "remaining") for choice in found]
+            return [choice or (1 - known[0], REMAINING) for choice in found]
     return found
 
 

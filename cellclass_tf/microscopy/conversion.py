@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import functools
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from cellclass_tf import batch, process_state, versions
 from cellclass_tf.core.manifest import LIKENESS, ORIGIN, QUALITY, columns_of
@@ -16,8 +15,14 @@ from cellclass_tf.core.study import MIXED, ImageRow, Study
 from cellclass_tf.core.study_settings import DEFAULT_CELL_TYPES
 from cellclass_tf.errors import InputError
 from cellclass_tf.messages import logger
+from cellclass_tf.microscopy import (
+    channel_checks,
+    contrast_checks,
+    conversion_settings,
+    dishes,
+    one_file,
+)
 from cellclass_tf.microscopy import contrast as contrasts
-from cellclass_tf.microscopy import conversion_settings, one_file
 from cellclass_tf.microscopy.files import earlier_images, image_names, raw_files
 from cellclass_tf.microscopy.files.raw_files import RawFile
 from cellclass_tf.microscopy.measurement import FieldMeasurement, FileMeasurement
@@ -137,24 +142,34 @@ def convert(
         allow_lossy,
     )
     conversion_settings.remember(study.root, source, asked)
-    step = _Conversion(
-        study,
-        options,
-        os.fspath(source.resolve()),
-        limit_s,
-        engine,
-        keeps_groups=asked.group is group is None,
-    )
+    step = _Conversion(study, options, limit_s, engine)
     measured = step.measure(raws)
     found = {
         name: FileMeasurement.parse(result, study.journal("measure"))
         for name, result in measured.results.items()
     }
     _warn_of_pixel_sizes(study, found)
-    notes += _notes_of_colour_scenes(found) + _notes_of_lone_files(raws)
+    channel_checks.warn(
+        {raw.path: found[raw.name] for raw in raws if raw.name in found},
+        {"nuclei": options.nuclei, "cytoplasm": options.cytoplasm},
+        study.channel_rules,
+    )
+    notes += _notes_of_colour_scenes(found)
     notes += earlier_images.notes_of_shared_dishes(study, source, raws)
-    readable = [raw for raw in raws if raw.name in found]
-    converted = step.convert(readable, found)
+    stems, unnamed = _stems(study, raws, found)
+    of_manifest = dishes.Dishes(
+        study,
+        source,
+        os.fspath(source.resolve()),
+        keeps=asked.group is group is None,
+    )
+    grouped = [
+        of_manifest.of(raw, found[raw.name].fields, stems[raw.name])
+        for raw in raws
+        if raw.name in stems
+    ]
+    notes += dishes.notes(grouped)
+    converted = step.convert(grouped, found)
     made = {
         name: [row["image"] for row in rows] for name, rows in converted.results.items()
     }
@@ -163,7 +178,7 @@ def convert(
     images = [image for of_file in made.values() for image in of_file]
     verdicts.judge(study, images, step.engine)
     notes += earlier_images.notes_of_vanished(study, source, made)
-    failures |= unknown | measured.failures | converted.failures
+    failures |= unknown | measured.failures | unnamed | converted.failures
     return batch.Outcome(converted.done, converted.skipped, failures, notes)
 
 
@@ -203,17 +218,6 @@ def _warn_of_groups_of_many_types(raws: Sequence[RawFile]) -> None:
             )
 
 
-def _notes_of_lone_files(raws: Sequence[RawFile]) -> tuple[str, ...]:
-    """Returns a note if a type has several files whose dish is not known."""
-    lone = collections.Counter(raw.cell_type for raw in raws if not raw.grouped)
-    if max(lone.values(), default=0) < 2:
-        return ()
-    return (
-        f"dishes: each of {lone.total()} files counts as a dish of its own. If several are of "
-        "one dish, put them into a folder TYPE/DISH, or name the dish with --group",
-    )
-
-
 def _notes_of_colour_scenes(found: Mapping[str, FileMeasurement]) -> tuple[str, ...]:
     named = {name: file.colour_scenes for name, file in found.items()}
     named = {name: scenes for name, scenes in named.items() if scenes}
@@ -248,14 +252,6 @@ def _warn_of_pixel_sizes(study: Study, found: Mapping[str, FileMeasurement]) -> 
         )
 
 
-class _GroupedFile(NamedTuple):
-    """A raw file, the acquisition group of each of its fields, and its contrast group."""
-
-    raw: RawFile
-    groups: tuple[str, ...]
-    contrast: str
-
-
 @dataclasses.dataclass(frozen=True)
 class _Conversion:
     """One call of `convert`: the settings that all of its jobs share.
@@ -263,20 +259,14 @@ class _Conversion:
     Attributes:
       study: the study.
       options: what the user asked for.
-      source: the input, as an absolute path.
       limit_s: seconds that one file may take, plus one second for each megabyte.
       engine: what runs the jobs.
-      keeps_groups: whether files keep the groups that the manifest gives them. True if
-        no conversion of the study was given `group`: earlier versions did not record
-        it, so the groups may come from a pattern that is not known any more.
     """
 
     study: Study
     options: one_file.Options
-    source: str
     limit_s: float
     engine: batch.Engine
-    keeps_groups: bool
 
     def measure(self, raws: Sequence[RawFile]) -> batch.Outcome:
         """Runs the first pass: identifies channels, counts grey values, measures quality."""
@@ -284,8 +274,10 @@ class _Conversion:
         for raw in raws:
             # The name of the histograms' file holds the fingerprint, so that a changed
             # raw file gets a new one.
+            # What an index means depends on the channels of the other sets.
+            others = [raw.files.in_folder] if raw.files.missing else []
             key = digests.fingerprint(
-                *raw.files.paths, versions.MEASUREMENT, self._settings
+                *raw.files.paths, versions.MEASUREMENT, self._settings, *others
             )
             output = self._histograms / f"{key}.npz"
             argument = one_file.MeasuringTask(self.study, raw, self.options, output)
@@ -293,23 +285,17 @@ class _Conversion:
         return self._run(one_file.measure, jobs, "measure")
 
     def convert(
-        self, raws: Sequence[RawFile], measured: Mapping[str, FileMeasurement]
+        self,
+        files: Sequence[dishes.GroupedFile],
+        measured: Mapping[str, FileMeasurement],
     ) -> batch.Outcome:
         """Runs the second pass: writes the merged images of the measured files."""
-        stems, failures = self._stems(raws, measured)
-        raws = [raw for raw in raws if raw.name in stems]
-        grouped = [
-            self._with_groups(raw, measured[raw.name].fields, stems[raw.name])
-            for raw in raws
-        ]
-        raws = [file.raw for file in grouped]
-        limits = self._limits(
-            raws, measured, {file.raw.name: file.contrast for file in grouped}
-        )
-        images = {stem: row.image_sha256 for stem, row in self._rows.items()}
+        limits = self._limits(files, measured)
+        images = {row.stem: row.image_sha256 for row in self.study.rows()}
         jobs = []
-        for raw, groups, contrast in grouped:
-            fields, stem = measured[raw.name].fields, stems[raw.name]
+        for file in files:
+            raw, stem, groups, contrast = file[:4]
+            fields = measured[raw.name].fields
             keys = [field.contrast_key(contrast) for field in fields]
             of_raw = {key: limits[key] for key in keys if key in limits}
             named = [f"{stem}{field.suffix}" for field in fields]
@@ -324,73 +310,17 @@ class _Conversion:
                 fields,
                 frozenset(images[name] for name in named if name in images),
             )
-            depends = [self._settings, sorted(of_raw.items()), stem]
+            used = sorted((key.without_bits, found) for key, found in of_raw.items())
+            depends: list[Any] = [self._settings, used, stem]
             depends += [contrast, raw.group, raw.cell_type]
-            depends += [[field.without_well() for field in fields]]
+            depends += [[field.as_of_earlier_versions() for field in fields]]
             # Fields of a file without wells have the group of the file, which is included.
             depends += [groups] if set(groups) != {raw.group} else []
+            depends += [versions.JOINING] if raw.files.channels else []
             key = digests.fingerprint(versions.MERGING, *raw.files.paths, depends)
             outputs = [self.study.root / "images" / f"{name}.png" for name in named]
             jobs.append(self._job(raw, argument, key, outputs))
-        outcome = self._run(one_file.convert, jobs, "convert")
-        return outcome.merge(batch.Outcome(failures=failures))
-
-    def _stems(
-        self, raws: Sequence[RawFile], measured: Mapping[str, FileMeasurement]
-    ) -> tuple[dict[str, str], dict[str, str]]:
-        """Returns (stems, failures) by file: the images' stem, or why there is none."""
-        names, stems, failures = image_names.Names(self.study), {}, {}
-        for raw in raws:
-            suffixes = [field.suffix for field in measured[raw.name].fields]
-            stem = names.take(raw, suffixes)
-            if stem is None:
-                failures[raw.name] = (
-                    f"{raw.path}: the study already has another image of this name. "
-                    "Rename the file, or its folder."
-                )
-            else:
-                stems[raw.name] = stem
-        return stems, failures
-
-    def _with_groups(
-        self, raw: RawFile, fields: Sequence[FieldMeasurement], stem: str
-    ) -> _GroupedFile:
-        """Returns a file with the groups of its fields.
-
-        A group that a person wrote into the manifest is also the contrast group, unless
-        the file is a plate, whose wells share their contrast limits.
-        """
-        if not raw.grouped:
-            # Unlike the file's name, the image's name belongs to no other file.
-            raw = dataclasses.replace(raw, group=stem)
-        rows = [self._rows.get(f"{stem}{field.suffix}") for field in fields]
-        first, found = rows[0], raw.group
-        contrast = raw.group if raw.grouped else self.source
-        if any(field.well for field in fields):
-            groups = tuple(
-                row.group if row and self.keeps_groups else raw.group_of(field.well)
-                for row, field in zip(rows, fields, strict=True)
-            )
-            kept = first.contrast_group if first and self.keeps_groups else ""
-            return _GroupedFile(raw, groups, kept or contrast)
-        if first and self.keeps_groups:
-            shared = first.contrast_group == first.group
-            raw = dataclasses.replace(raw, group=first.group, grouped=shared)
-            contrast = raw.group if raw.grouped else self.source
-        is_edited = first and "group" in self._edited[first.image]
-        if first and is_edited and first.group != found:
-            contrast = first.group
-        return _GroupedFile(raw, (raw.group,) * len(fields), contrast)
-
-    @functools.cached_property
-    def _rows(self) -> dict[str, ImageRow]:
-        """The rows of the manifest before the conversion, by stem."""
-        return {row.stem: row for row in self.study.rows()}
-
-    @functools.cached_property
-    def _edited(self) -> dict[str, set[str]]:
-        """The columns that a person edited, by image."""
-        return self.study.edited_columns()
+        return self._run(one_file.convert, jobs, "convert")
 
     @property
     def _settings(self) -> list:
@@ -435,26 +365,54 @@ class _Conversion:
 
     def _limits(
         self,
-        raws: Sequence[RawFile],
+        files: Sequence[dishes.GroupedFile],
         measured: Mapping[str, FileMeasurement],
-        groups: Mapping[str, str],
     ) -> dict[contrasts.Key, contrasts.Limits]:
-        """Returns the contrast limits, by key; `groups` are contrast groups by file."""
+        """Returns the contrast limits, by key, and warns of files that do not fit them."""
         if self.options.contrast == "field":
             return {}
         parts = []
-        for raw in raws:
-            found, group = measured[raw.name], groups[raw.name]
-            path = self._histograms / paths.inside(found.histograms, raw.name)
-            places = {f.contrast_key(group): f.histogram for f in found.fields}
+        for file in files:
+            found = measured[file.raw.name]
+            path = self._histograms / paths.inside(found.histograms, file.raw.name)
+            places: dict[contrasts.Key, list[FieldMeasurement]] = {}
+            for field in found.fields:
+                if field.histogram is not None:
+                    places.setdefault(field.contrast_key(file.contrast), []).append(
+                        field
+                    )
             parts += [
-                (key, path, place) for key, place in places.items() if place is not None
+                contrast_checks.Part(file.raw.path, key, path, fields)
+                for key, fields in places.items()
             ]
         known = {}
         if self.options.contrast == "group":
             known = contrasts.known_limits(self.study.rows())
-        missing = [part for part in parts if part[0] not in known]
-        return known | contrasts.measure_limits(missing)
+        missing = [part for part in parts if part.key not in known]
+        limits = known | contrasts.measure_limits(
+            (part.key, part.histograms, part.number) for part in missing
+        )
+        contrast_checks.warn(parts, limits)
+        return limits
+
+
+def _stems(
+    study: Study, raws: Sequence[RawFile], measured: Mapping[str, FileMeasurement]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Returns (stems, failures) by measured file: the images' stem, or why there is none."""
+    names, stems, failures = image_names.Names(study), {}, {}
+    for raw in raws:
+        if raw.name not in measured:
+            continue
+        stem = names.take(raw, [field.suffix for field in measured[raw.name].fields])
+        if stem is None:
+            failures[raw.name] = (
+                f"{raw.path}: the study already has another image of this name. "
+                "Rename the file, or its folder."
+            )
+        else:
+            stems[raw.name] = stem
+    return stems, failures
 
 
 def _record(study: Study, outcome: batch.Outcome) -> None:

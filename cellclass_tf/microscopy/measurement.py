@@ -25,6 +25,7 @@ class FieldMeasurement:
         colour image, which keeps its contrast.
       pixel_size_problem: see `Micrograph`.
       well: see `Micrograph`; fields that earlier versions measured have none.
+      bits: number of bits of a pixel, 8 or 16.
     """
 
     scene: int
@@ -36,15 +37,18 @@ class FieldMeasurement:
     histogram: int | None = None
     pixel_size_problem: str = ""
     well: str = ""
+    bits: int = 16
 
     def contrast_key(self, group: str) -> Key:
         """Returns the key that fields with the same contrast limits share."""
-        return key_of(group, self.nuclei_channel, self.cytoplasm_channel, self.z)
+        return key_of(
+            group, self.nuclei_channel, self.cytoplasm_channel, self.z, self.bits
+        )
 
-    def without_well(self) -> dict[str, Any]:
+    def as_of_earlier_versions(self) -> dict[str, Any]:
         """Returns the values as earlier versions recorded them, for fingerprints."""
         content = dataclasses.asdict(self)
-        del content["well"]
+        del content["well"], content["bits"]
         return content
 
     @property

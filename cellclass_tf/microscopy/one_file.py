@@ -8,7 +8,7 @@ import hashlib
 import os
 import pathlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -99,6 +99,7 @@ def measure(task: MeasuringTask) -> dict[str, Any]:
             figures=figures.measure(micrograph, chosen[:2]),
             pixel_size_problem=micrograph.pixel_size_problem,
             well=micrograph.well,
+            bits=8 * micrograph.pixels.itemsize,
         )
         if not merge.is_merged(micrograph):
             place = places.setdefault(field.contrast_key(""), len(places))
@@ -121,27 +122,67 @@ def _fields(
     study: Study, raw: RawFile, options: Options, *, hashed: bool
 ) -> Iterator[tuple[Micrograph, channels.Channels]]:
     """Yields the fields, with 8- or 16-bit pixels, and their channels."""
+
+    def choose(micrograph: Micrograph) -> channels.Channels:
+        return channels.choose_channels(
+            micrograph,
+            nuclei=options.nuclei,
+            cytoplasm=options.cytoplasm,
+            rules=study.channel_rules,
+            emission_nm=study.emission_nm,
+        )
+
+    def judged(micrograph: Micrograph) -> Sequence[int]:
+        try:
+            return choose(micrograph)[:2]
+        # The error is reported below, unless a file holds only one of the channels.
+        except InputError:
+            return range(len(micrograph.pixels))
+
     found = channel_files.read(
         raw.files.paths,
         raw.files.channels,
         projection=options.projection,
         hashed=hashed,
         allow_lossy=options.allow_lossy,
+        judged=judged,
     )
     for micrograph in found:
         micrograph = merge.with_whole_numbers(micrograph)
         try:
-            chosen = channels.choose_channels(
-                micrograph,
-                nuclei=options.nuclei,
-                cytoplasm=options.cytoplasm,
-                rules=study.channel_rules,
-                emission_nm=study.emission_nm,
-            )
+            chosen = choose(micrograph)
         except channels.ChannelDoubt as doubt:
             picture = _draw_channels(study, micrograph)
             raise InputError(f"{doubt} A picture of them: {picture}") from doubt
+        _check_no_channel_is_missing(raw, micrograph, chosen, options)
         yield micrograph, chosen
+
+
+def _check_no_channel_is_missing(
+    raw: RawFile, micrograph: Micrograph, chosen: channels.Channels, options: Options
+) -> None:
+    """Refuses a set that lacks a file if this makes it doubtful which channel is meant.
+
+    Raises:
+      InputError: if an index is that of another channel in complete sets, or the remaining
+        channel was taken.
+    """
+    files = raw.files
+    if not files.missing:
+        return
+    wanted = zip((options.nuclei, options.cytoplasm), chosen[:2], strict=True)
+    moved = any(
+        channels.is_index(micrograph, index)
+        and files.channels[channel] != files.in_folder[channel]
+        for index, channel in wanted
+    )
+    if moved or channels.REMAINING in chosen.by:
+        raise InputError(
+            f"{raw.path.parent / files.name}: the file of {' and '.join(files.missing)} is "
+            f"missing, which other fields of the folder have (they have "
+            f"{', '.join(files.in_folder)}). Copy it again, or name both channels: "
+            "--nuclei=NAME --cytoplasm=NAME."
+        )
 
 
 def _draw_channels(study: Study, micrograph: Micrograph) -> pathlib.Path:

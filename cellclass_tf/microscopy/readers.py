@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import importlib.metadata
 import os
 import pathlib
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, get_args
 
 import numpy as np
@@ -66,6 +67,7 @@ def read_micrographs(
     projection: str = "max",
     hashed: bool = True,
     allow_lossy: bool = False,
+    judged: Callable[[Micrograph], Sequence[int]] | None = None,
 ) -> Iterator[Micrograph]:
     """Yields every field of view of a file: one for each scene and time point.
 
@@ -77,9 +79,13 @@ def read_micrographs(
       path: a file of any of FORMATS; its content decides which.
       projection: how a Z stack becomes one plane: 'max' takes the brightest value at
         every pixel, 'best' the sharpest plane (largest variance of the Laplacian,
-        Pech-Pacheco et al. 2000, summed over channels), 'none' refuses stacks.
+        Pech-Pacheco et al. 2000, summed over channels, see `judged`), 'none' refuses
+        stacks.
       hashed: whether to compute the file's SHA-256, which reads the file once more.
       allow_lossy: whether to accept lossy compression such as JPEG.
+      judged: takes a field, with its first plane, and returns the indices of the channels
+        whose sharpness counts for 'best'; None for all of them. A channel that is not used
+        later, such as transmitted light, may be sharp elsewhere.
 
     Raises:
       InputError: if the file is broken, of no known format, needs a library that is not
@@ -112,7 +118,7 @@ def read_micrographs(
                     "change them: edges have shadows, and faint structures are lost. "
                     "Use the original file; if there is none, add --allow_lossy."
                 )
-            yield from _fields(path, scene, number, projection, origin)
+            yield from _fields(path, scene, number, projection, origin, judged)
         if number < 0:
             raise InputError(
                 f"{path}: the {known.name} file holds no image. It may be truncated: "
@@ -272,6 +278,7 @@ def _fields(
     number: int,
     projection: str,
     origin: dict[str, str],
+    judged: Callable[[Micrograph], Sequence[int]] | None,
 ) -> Iterator[Micrograph]:
     """Yields the fields of a scene, one for each time point."""
     check_image_size(*scene.size_yx, path)
@@ -294,9 +301,8 @@ def _fields(
             "plane at every pixel) or --projection=best (sharpest plane)."
         )
     for time in range(times):
-        pixels, z = _project(scene, time, projection)
-        yield Micrograph(
-            pixels,
+        first = Micrograph(
+            _planes(scene, time, 0),
             tuple(channel.name for channel in scene.channels),
             tuple(channel.emission_nm for channel in scene.channels),
             pixel_size_um=scene.pixel_size.um,
@@ -305,36 +311,47 @@ def _fields(
             scene=number,
             scene_name=scene.name,
             time=time,
-            z=z,
             is_rgb=scene.is_rgb,
             well=scene.well,
             stage_um=scene.stage_um,
         )
+        if depth == 1:
+            yield first
+        elif projection == "max":
+            yield _brightest(first, scene)
+        else:
+            yield _sharpest(first, scene, judged(first) if judged else range(count))
 
 
-def _project(scene: base.Scene, time: int, projection: str) -> tuple[np.ndarray, str]:
-    """Returns (C, Y, X) pixels of one time point, and how its Z stack was projected."""
-    _, depth, count = scene.size_tzc
-
-    def plane(z: int) -> np.ndarray:
-        return np.stack([scene.read(time, z, c) for c in range(count)])
-
-    pixels = plane(0)
-    if pixels.shape[1:] != tuple(scene.size_yx):
+def _planes(scene: base.Scene, time: int, z: int) -> np.ndarray:
+    """Reads all channels of a plane, (C, Y, X)."""
+    pixels = np.stack([scene.read(time, z, c) for c in range(scene.size_tzc[2])])
+    if z == 0 and pixels.shape[1:] != tuple(scene.size_yx):
         raise ValueError(f"{scene.size_yx} px expected, {pixels.shape[1:]} there")
-    if depth == 1:
-        return pixels, ""
-    if projection == "max":
-        for z in range(1, depth):
-            np.maximum(pixels, plane(z), out=pixels)
-        return pixels, "max"
-    best, most = 0, _sharpness(pixels)
-    for z in range(1, depth):
-        candidate = plane(z)
-        sharpness = _sharpness(candidate)
+    return pixels
+
+
+def _brightest(first: Micrograph, scene: base.Scene) -> Micrograph:
+    """Projects the Z stack that begins with this plane to its brightest values."""
+    pixels = first.pixels
+    for z in range(1, scene.size_tzc[1]):
+        np.maximum(pixels, _planes(scene, first.time, z), out=pixels)
+    return dataclasses.replace(first, z="max")
+
+
+def _sharpest(
+    first: Micrograph, scene: base.Scene, judged: Sequence[int]
+) -> Micrograph:
+    """Returns the plane of a Z stack in which some channels are sharpest."""
+    channels = list(judged)
+    pixels = first.pixels
+    best, most = 0, _sharpness(pixels[channels])
+    for z in range(1, scene.size_tzc[1]):
+        candidate = _planes(scene, first.time, z)
+        sharpness = _sharpness(candidate[channels])
         if sharpness > most:
             pixels, best, most = candidate, z, sharpness
-    return pixels, f"best:{best}"
+    return dataclasses.replace(first, pixels=pixels, z=f"best:{best}")
 
 
 def _sharpness(plane: np.ndarray) -> float:

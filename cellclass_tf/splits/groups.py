@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 from cellclass_tf.errors import InputError
 
 
+def normalized(name: str) -> str:
+    """Returns the name of a group in Unicode's normal form C.
+
+    Files that were copied from a Mac may have names in normal form D, in which an umlaut is
+    two characters. They look the same, and are the same group.
+    """
+    return unicodedata.normalize("NFC", name)
+
+
 class GroupPattern:
-    """A regular expression for names of groups: its first group, or the whole match."""
+    """A regular expression for names of groups: its first group, or the whole match.
+
+    Names are normalized, see `normalized`.
+    """
 
     def __init__(self, pattern: str) -> None:
         """Compiles the expression.
@@ -17,7 +30,7 @@ class GroupPattern:
           InputError: if it is not a valid regular expression.
         """
         try:
-            self._pattern = re.compile(pattern)
+            self._pattern = re.compile(normalized(pattern))
         except re.error as error:
             raise InputError(
                 f"--group={pattern}: not a valid regular expression ({error})."
@@ -33,7 +46,7 @@ class GroupPattern:
         Raises:
           InputError: if nothing matches.
         """
-        matches = list(self._pattern.finditer(text))
+        matches = list(self._pattern.finditer(normalized(text)))
         found = matches and matches[-1].group(1 if self._pattern.groups else 0)
         if not found:
             raise InputError(

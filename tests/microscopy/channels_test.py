@@ -82,6 +82,39 @@ def test_channels_named_by_the_user_take_precedence():
         choose(dapi, nuclei="Cy5")
 
 
+def test_a_number_that_is_an_index_and_a_word_of_another_name_is_refused():
+    choose = channels.choose_channels
+    numbered = field("Channel 1", "Channel 2", "Channel 3")
+    for number in ("1", 2):
+        with pytest.raises(
+            errors.InputError,
+            match=r"a.tif: (1|2) is a word of 'Channel \1', .* 2: Channel 3.* whole name",
+        ):
+            choose(numbered, nuclei=number, cytoplasm=0)
+    # There is no channel of index 3, and none with the word 0.
+    assert choose(numbered, nuclei=0, cytoplasm="3") == (0, 2, "user")
+    assert choose(numbered, nuclei="channel 2", cytoplasm=0) == (1, 0, "user")
+    from_zero = field("Channel 0", "Channel 1")
+    assert choose(from_zero, nuclei=1, cytoplasm=0) == (1, 0, "user")
+    lines = field("CSU 488", "CSU 405")
+    assert choose(lines, nuclei=405, cytoplasm=488) == (1, 0, "user")
+
+
+@pytest.mark.parametrize(
+    ("names", "wanted", "expected"),
+    [
+        (("DAPI", "GFP"), 1, True),
+        (("DAPI", "GFP"), "0", True),
+        (("DAPI", "GFP"), "DAPI", False),
+        (("DAPI", "GFP"), None, False),
+        (("488", "405"), 405, False),
+        (("Channel 0", "Channel 1"), 1, False),
+    ],
+)
+def test_an_index_is_told_apart_from_a_name(names, wanted, expected):
+    assert channels.is_index(field(*names), wanted) is expected
+
+
 def test_if_the_user_names_one_of_two_channels_the_other_is_taken_too():
     unnamed = field("", "")
     assert channels.choose_channels(unnamed, nuclei=1) == (1, 0, "user+remaining")

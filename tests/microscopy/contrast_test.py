@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import pytest
 
 from cellclass_tf.core.study import ImageRow
 from cellclass_tf.microscopy import contrast
@@ -60,6 +61,53 @@ def test_limits_of_groups_are_read_from_the_manifest():
         cytoplasm_limits=contrast.limits_text((0.0, 65535.0)),
     )
     own = ImageRow("HEK/b.png", "HEK", contrast_group="dish2", contrast="field")
-    assert contrast.known_limits([shared, own]) == {
-        contrast.Key("dish1", "DAPI", "GFP", "best"): ((12, 4095), (0, 65535))
-    }
+    sixteen = contrast.Key("dish1", "DAPI", "GFP", "best", 16)
+    eight = sixteen._replace(bits=8)
+    known = {sixteen: ((12, 4095), (0, 65535))}
+    assert contrast.known_limits([shared, own]) == known
+    # Limits up to 255 are those of 8 bits, unless they are all that there are.
+    limits = ((3, 200), (5, 256))
+    dark = dataclasses.replace(
+        shared,
+        nuclei_limits=contrast.limits_text(limits[0]),
+        cytoplasm_limits=contrast.limits_text(limits[1]),
+    )
+    assert contrast.known_limits([dark]) == {sixteen: limits, eight: limits}
+    for rows in ([shared, dark], [dark, shared]):
+        assert contrast.known_limits(rows) == {**known, eight: limits}
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("c:1/2 - HEK_01.czi", "c:1"),
+        ("c:2/3 - EmbryoTorax2D-HR #1", "c:2"),
+        ("c:1/2 z:3/9 t:1/1 - a - b.czi", "c:1"),
+        ("w1 z:1/5 - a.nd2", "w1"),
+        ("w1 c:1/1 - a.nd2", "w1 c:1"),
+        ("DAPI - 1", "DAPI - 1"),
+        ("c:1/2", "c:1/2"),
+        ("", ""),
+    ],
+)
+def test_the_title_of_a_file_is_no_part_of_its_channel(name, expected):
+    assert contrast.without_title(name) == expected
+
+
+def test_limits_that_depended_on_titles_are_measured_again():
+    rows = [
+        ImageRow(
+            f"HEK/{number}.png",
+            "HEK",
+            nuclei_channel=f"c:1/2 - {number}.czi",
+            cytoplasm_channel=f"c:2/2 - {number}.czi",
+            contrast_group="dish1",
+            contrast="group",
+            nuclei_limits=f"0-{limit}",
+            cytoplasm_limits=f"0-{limit}",
+        )
+        for number, limit in enumerate((900, 500, 500))
+    ]
+    assert not contrast.known_limits(rows)
+    key = contrast.Key("dish1", "c:1", "c:2", "", 16)
+    assert contrast.known_limits(rows[1:]) == {key: ((0, 500), (0, 500))}

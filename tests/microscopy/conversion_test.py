@@ -125,7 +125,7 @@ def test_the_time_limit_of_a_folder_counts_all_its_files(tmp_path):
 
     def limit(processes):
         engine = batch.Engine(processes=processes)
-        step = conversion._Conversion(study, None, "", 10.0, engine, True)
+        step = conversion._Conversion(study, None, 10.0, engine)
         return step._job(raw, None, "", []).limit_s
 
     size = sum(p.stat().st_size for p in raw.path.rglob("*") if p.is_file())
@@ -172,6 +172,19 @@ def test_files_are_read_again_by_another_version_of_an_algorithm(
     assert dict(called)[name] == 1
 
 
+def test_sets_of_files_are_read_again_by_another_version(tmp_path, monkeypatch):
+    write_raw(tmp_path / "raw" / "a.ome.tif")
+    for channel in (1, 2):
+        path = tmp_path / "raw" / f"P_A01_w{channel}.tif"
+        tifffile.imwrite(path, np.full((32, 40), channel, np.uint16))
+    flags = {"cell_type": "HEK", "nuclei": 0, "cytoplasm": 1}
+    convert(tmp_path / "raw", tmp_path / "s", **flags)
+    assert not convert(tmp_path / "raw", tmp_path / "s", **flags).done
+    monkeypatch.setattr(versions, "JOINING", versions.JOINING + 1)
+    (done,) = convert(tmp_path / "raw", tmp_path / "s", **flags).done
+    assert "P_A01_w1.tif" in done
+
+
 def limits_of(study):
     return {row.image: row.nuclei_limits for row in Study.open(study).rows()}
 
@@ -216,6 +229,24 @@ def test_other_stains_of_a_group_have_limits_of_their_own(tmp_path):
     assert len(set(limits_of(tmp_path / "s").values())) == 2
 
 
+def test_titles_in_the_labels_of_imagej_do_not_separate_the_contrast(tmp_path):
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "raw" / "HEK" / "dish1"
+    folder.mkdir(parents=True)
+    for number, brightness in enumerate((500, 3000)):
+        tifffile.imwrite(
+            folder / f"{number}.tif",
+            rng.integers(100, 100 + brightness, (2, 32, 40), np.uint16),
+            imagej=True,
+            metadata={
+                "axes": "CYX",
+                "Labels": [f"c:{c}/2 - HEK_0{number}.czi" for c in (1, 2)],
+            },
+        )
+    convert(tmp_path / "raw", tmp_path / "s", nuclei=0, cytoplasm=1)
+    assert len(set(limits_of(tmp_path / "s").values())) == 1
+
+
 def test_ambiguous_channels_are_drawn_once_and_flags_choose_them(tmp_path):
     for name in ("a", "b"):
         write_raw(tmp_path / "raw" / f"{name}.ome.tif", names=("Cam1", "Cam2"))
@@ -254,6 +285,51 @@ def test_files_with_one_channel_each_become_one_image(tmp_path):
     paths = row.raw_file.split("|")
     assert [p.rsplit("_", 1)[1] for p in paths] == ["w1.tif", "w2.tif"]
     assert row.raw_sha256.split("|") == [digests.sha256_of_file(p) for p in paths]
+
+
+def test_an_index_is_refused_if_a_file_of_the_set_is_missing(tmp_path):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    rng = np.random.default_rng(0)
+    names = ["s1_w1", "s1_w2", "s1_w3", "s2_w2", "s2_w3", "s3_w1", "s3_w2"]
+    for name in names:
+        path = raw / f"P_A01_{name}.tif"
+        tifffile.imwrite(path, rng.integers(0, 999, (32, 40), np.uint16))
+
+    def failures(**flags):
+        flags |= {"cell_type": "HEK", "change_settings": True}
+        return sorted(convert(raw, tmp_path / "s", **flags).failures.values())
+
+    (told,) = failures(nuclei=0, cytoplasm=1)
+    assert told.startswith(f"{raw / 'P_A01_s2.tif'}: the file of w1 is missing")
+    assert "(they have w1, w2, w3)" in told
+    # The indices of the third set are those of complete ones.
+    images = [row.image for row in Study.open(tmp_path / "s").rows()]
+    assert images == ["HEK/P_A01_s1.png", "HEK/P_A01_s3.png"]
+    # The remaining one of two may not be the one that complete sets need.
+    told = failures(nuclei="w2", cytoplasm="")
+    assert len(told) == 3
+    assert sum("the file of w" in text for text in told) == 2
+    # By name, only the field without w3 fails.
+    (told,) = failures(nuclei="w2", cytoplasm="w3")
+    assert "no channel 'w3'" in told
+
+
+def test_adding_files_of_another_channel_reads_the_sets_again(tmp_path):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    rng = np.random.default_rng(0)
+
+    def write(*names):
+        for name in names:
+            path = raw / f"P_A01_{name}.tif"
+            tifffile.imwrite(path, rng.integers(0, 999, (32, 40), np.uint16))
+
+    flags = {"cell_type": "HEK", "nuclei": 0, "cytoplasm": 1}
+    write("s2_w2", "s2_w3")
+    assert not convert(raw, tmp_path / "s", **flags).failures
+    write("s1_w1", "s1_w2", "s1_w3")
+    assert len(convert(raw, tmp_path / "s", **flags).failures) == 1
 
 
 def test_without_groups_one_call_shares_one_contrast_and_each_file_is_a_group(tmp_path):

@@ -23,10 +23,11 @@ def test_a_measurement_is_written_to_json_and_read_back():
     assert FileMeasurement.parse(found.as_content(), "measure.jsonl") == found
 
 
-def test_the_well_is_no_part_of_fingerprints_of_earlier_versions():
-    in_well = dataclasses.replace(FIELD, well="B03")
-    assert in_well.without_well() == FIELD.without_well()
-    assert set(FIELD.without_well()) == set(dataclasses.asdict(FIELD)) - {"well"}
+def test_what_earlier_versions_did_not_record_is_no_part_of_fingerprints():
+    other = dataclasses.replace(FIELD, well="B03", bits=8)
+    before = FIELD.as_of_earlier_versions()
+    assert other.as_of_earlier_versions() == before
+    assert set(before) == set(dataclasses.asdict(FIELD)) - {"well", "bits"}
 
 
 def test_fields_of_one_file_have_different_suffixes():
@@ -36,7 +37,13 @@ def test_fields_of_one_file_have_different_suffixes():
 
 
 def test_fields_of_different_projections_share_no_contrast():
-    assert FIELD.contrast_key("dish") == ("dish", "DAPI", "1", "best")
+    assert FIELD.contrast_key("dish") == ("dish", "DAPI", "1", "best", 16)
     other = dataclasses.replace(FIELD, z="best:4")
     assert other.contrast_key("dish") == FIELD.contrast_key("dish")
     assert dataclasses.replace(FIELD, z="max").contrast_key("dish")[3] == "max"
+
+
+def test_fields_of_8_and_16_bits_share_no_contrast():
+    eight = dataclasses.replace(FIELD, bits=8).contrast_key("dish")
+    assert eight == FIELD.contrast_key("dish")._replace(bits=8)
+    assert eight.without_bits == FIELD.contrast_key("dish").without_bits

@@ -143,6 +143,22 @@ def test_ambiguous_channels_are_drawn_once_for_each_folder(study, tmp_path):
     assert png.read_png(pictures[0]).ndim == 3
 
 
+def test_transmitted_light_does_not_choose_the_plane_of_a_stack(study, tmp_path):
+    stack = np.full((3, 3, 32, 40), 100, np.uint16)
+    stack[1, :2, ::2] += 50
+    stack[2, 2, ::2] += 5000
+    names = ["DAPI", "GFP", "DIC"]
+    metadata = {"axes": "ZCYX", "Channel": {"Name": names}}
+    tifffile.imwrite(tmp_path / "a.tif", stack, ome=True, metadata=metadata)
+    options = dataclasses.replace(OPTIONS, projection="best")
+    (row,) = convert(study, raw_of(tmp_path / "a.tif"), {}, options)
+    assert row["z"] == "best:1"
+    # The user chooses the channels.
+    options = dataclasses.replace(options, nuclei="DAPI", cytoplasm="DIC")
+    (row,) = convert(study, raw_of(tmp_path / "a.tif"), {}, options)
+    assert row["z"] == "best:2"
+
+
 def test_a_channel_without_a_name_is_named_by_its_index(study, tmp_path):
     tifffile.imwrite(
         tmp_path / "a.tif",

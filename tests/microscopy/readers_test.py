@@ -53,6 +53,29 @@ def test_the_best_plane_is_the_sharpest(tmp_path):
     np.testing.assert_array_equal(field.pixels, stack[0, 1])
 
 
+def test_only_the_judged_channels_decide_which_plane_is_best(tmp_path):
+    stack = STACK.copy()
+    stack[:, 1, 0, ::2] += 500
+    stack[:, 2, 1, ::2] += 5000
+    write_ome(tmp_path / "a.ome.tif", stack)
+
+    def planes(judged):
+        found = readers.read_micrographs(
+            tmp_path / "a.ome.tif", projection="best", judged=judged
+        )
+        return [field.z for field in found]
+
+    assert planes(None) == ["best:2", "best:2"]
+    seen = []
+
+    def first_channel(field):
+        seen.append((field.time, field.channel_names, field.pixels[0, 0, 0]))
+        return [0]
+
+    assert planes(first_channel) == ["best:1", "best:1"]
+    assert seen == [(0, ("DAPI", "GFP"), 0), (1, ("DAPI", "GFP"), 60)]
+
+
 def test_projection_none_refuses_stacks(tmp_path):
     write_ome(tmp_path / "a.ome.tif")
     with pytest.raises(errors.InputError, match="stack of 3 planes"):

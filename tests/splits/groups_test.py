@@ -1,5 +1,7 @@
 """Tests of cellclass_tf.splits.groups."""
 
+import unicodedata
+
 import pytest
 
 from cellclass_tf.errors import InputError
@@ -29,3 +31,14 @@ def test_an_invalid_pattern_is_rejected_and_no_pattern_gives_none():
     with pytest.raises(InputError, match="not a valid regular expression"):
         groups.pattern_of("(")
     assert groups.pattern_of(None) is groups.pattern_of("") is None
+
+
+def test_names_that_look_the_same_are_one_group():
+    composed, decomposed = (
+        unicodedata.normalize(f, "Schäle 1") for f in ("NFC", "NFD")
+    )
+    assert composed != decomposed
+    for pattern in (composed, decomposed, r"Sch.le \d"):
+        for text in (composed, decomposed):
+            assert groups.pattern_of(pattern).group_in(text, "x.tif") == composed
+    assert groups.normalized(decomposed) == composed

@@ -8,7 +8,7 @@ import functools
 import itertools
 import pathlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +25,8 @@ METAXPRESS = (
 )
 
 _MOST_CHANNELS = 16
+# Pixel sizes of the channels of a field that differ by less are rounded.
+_SAME_SIZE = 0.01
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,11 +38,19 @@ class FileSet:
         hold other parts of its images, see `readers.files_of`.
       channels: the channels' names in the file names; empty if a file has all channels.
       name: the file's name without the part that names the channel.
+      in_folder: the channels of all sets of the folder, sorted. If a set lacks one of them,
+        its indices are not those of the other sets.
     """
 
     paths: tuple[pathlib.Path, ...]
     channels: tuple[str, ...]
     name: str
+    in_folder: tuple[str, ...] = ()
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The channels that other sets of the folder have, and this one has not."""
+        return tuple(c for c in self.in_folder if c not in self.channels)
 
 
 class Grouped(NamedTuple):
@@ -116,7 +126,14 @@ def group(paths: Sequence[pathlib.Path], pattern: str | None) -> Grouped:
                 f"{_MOST_CHANNELS}. Let `channel` match the channel alone, and not "
                 "positions or time points."
             )
-    found = [_file_set(name, of_set) for (_, name), of_set in sets.items()]
+    in_folder: dict[pathlib.Path, set[str]] = collections.defaultdict(set)
+    for (folder, _), of_set in sets.items():
+        if len(of_set) > 1:
+            in_folder[folder].update(of_set)
+    found = [
+        _file_set(name, of_set, in_folder[folder])
+        for (folder, name), of_set in sets.items()
+    ]
     found = sorted([*found, *whole], key=lambda file_set: file_set.paths[0])
     return Grouped(found, failures, parts)
 
@@ -128,6 +145,7 @@ def read(
     projection: str,
     hashed: bool = True,
     allow_lossy: bool = False,
+    judged: Callable[[Micrograph], Sequence[int]] | None = None,
 ) -> Iterator[Micrograph]:
     """Yields the fields of view of a set of files.
 
@@ -143,6 +161,7 @@ def read(
         projection=projection,
         hashed=hashed,
         allow_lossy=allow_lossy,
+        judged=judged,
     )
     if not channels:
         yield from fields_of(paths[0])
@@ -172,14 +191,32 @@ def _join_channels(
         " ".join(filter(None, (channel, field.channel_names[0])))
         for channel, field in zip(channels, fields, strict=True)
     )
+    size, problem = _pixel_size(fields)
     return dataclasses.replace(
         fields[0],
         pixels=np.concatenate([field.pixels for field in fields]),
         channel_names=tuple(names),
+        pixel_size_um=size,
+        pixel_size_problem=problem,
+        scene_name=next((f.scene_name for f in fields if f.scene_name), ""),
+        stage_um=next((f.stage_um for f in fields if f.stage_um), None),
+        z=FILE_SEPARATOR.join(dict.fromkeys(f.z for f in fields if f.z)),
         emissions_nm=tuple((field.emissions_nm or (None,))[0] for field in fields),
         file=FILE_SEPARATOR.join(field.file for field in fields),
         sha256=FILE_SEPARATOR.join(field.sha256 for field in fields),
     )
+
+
+def _pixel_size(fields: Sequence[Micrograph]) -> tuple[float | None, str]:
+    """Returns the pixel size that files state, and why it is not used if they differ."""
+    known = [f.pixel_size_um for f in fields if f.pixel_size_um]
+    if not known:
+        problems = (f.pixel_size_problem for f in fields if f.pixel_size_problem)
+        return None, next(problems, "")
+    if max(known) > min(known) * (1 + _SAME_SIZE):
+        sizes = " and ".join(f"{size:g} µm" for size in dict.fromkeys(known))
+        return None, f"the files of one field say {sizes}"
+    return known[0], ""
 
 
 def _without_colour(field: Micrograph) -> Micrograph:
@@ -221,10 +258,13 @@ def _compile(pattern: str | None) -> re.Pattern:
     return expression
 
 
-def _file_set(name: str, found: dict[str, pathlib.Path]) -> FileSet:
+def _file_set(
+    name: str, found: dict[str, pathlib.Path], in_folder: Iterable[str]
+) -> FileSet:
     if len(found) == 1:
         # A single file may hold all channels, whatever its name.
         (path,) = found.values()
         return FileSet((path,), (), path.name)
     channels = sorted(found)
-    return FileSet(tuple(found[c] for c in channels), tuple(channels), name)
+    paths = tuple(found[c] for c in channels)
+    return FileSet(paths, tuple(channels), name, tuple(sorted(in_folder)))

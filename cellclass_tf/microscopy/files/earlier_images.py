@@ -10,6 +10,7 @@ from cellclass_tf.core.manifest import REJECTED
 from cellclass_tf.core.micrograph import FILE_SEPARATOR
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.microscopy.files.raw_files import RawFile
+from cellclass_tf.splits import groups
 
 _LISTED = 3
 
@@ -101,7 +102,9 @@ def notes_of_shared_dishes(
         {
             row.group
             for row in study.rows()
-            if row.group in named and row.raw_file and not _is_below(row, source)
+            if groups.normalized(row.group) in named
+            and row.raw_file
+            and not _is_below(row, source)
         }
     )
     if not shared:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import re
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from cellclass_tf.core.manifest import image_name
@@ -15,7 +16,10 @@ from cellclass_tf.microscopy import readers
 from cellclass_tf.microscopy.files import channel_files, inventory
 from cellclass_tf.splits import groups
 
-_OF_MICROSCOPES = re.compile(r"(timepoint|zstep|z|t)[ _-]*\d+", re.IGNORECASE)
+_FOCAL_PLANE = re.compile(r"zstep[ _-]*\d+", re.IGNORECASE)
+_OF_MICROSCOPES = re.compile(r"(timepoint|zstep)[ _-]*\d+", re.IGNORECASE)
+# Such folders may also be dishes, such as treatments.
+_PERHAPS_OF_MICROSCOPES = re.compile(r"[zt][ _-]*\d+", re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,11 +117,21 @@ def find(
     if grouped.parts:
         told = f"{len(grouped.parts)} ({inventory.named(grouped.parts)})"
         notes += (f"read with the file in which their image begins: {told}",)
-    for file_set in grouped.sets:
+    depth = 0 if cell_type else 1
+    no_dishes = _time_or_plane_folders(paths, source, depth)
+    if no_dishes and not pattern:
+        notes += (
+            f"dishes: {len(no_dishes)} folders ({inventory.named(no_dishes)}) seem to be time "
+            "points or focal planes, and name no dish: they hold files of the same names. If "
+            "they are dishes, rename the folders",
+        )
+    sets, of_planes = _without_focal_planes(grouped.sets, source)
+    failures |= of_planes
+    for file_set in sets:
         path = file_set.paths[0]
         try:
             name = type_name(cell_type or _type_from_folder(path, source))
-            folder = _dish_folder(path, source, depth=0 if cell_type else 1)
+            folder = _dish_folder(path, source, depth, no_dishes)
             group_name = _group_of(file_set, source, name, pattern, folder)
             found.append(RawFile(file_set, name, group_name, bool(pattern or folder)))
         except InputError as error:
@@ -142,13 +156,80 @@ def _type_from_folder(path: pathlib.Path, source: pathlib.Path) -> str:
     return parts[0]
 
 
-def _dish_folder(path: pathlib.Path, source: pathlib.Path, depth: int) -> str:
+def _dish_folder(
+    path: pathlib.Path,
+    source: pathlib.Path,
+    depth: int,
+    no_dishes: Collection[pathlib.Path],
+) -> str:
     """Returns the folder below that of the type, which names the dish; '' without one.
 
     Folders into which microscopes sort one dish by time or plane do not name a dish.
     """
-    parts = path.relative_to(source).parts[depth:-1] if source.is_dir() else ()
-    return parts[0] if parts and not _OF_MICROSCOPES.fullmatch(parts[0]) else ""
+    folder = _folder_at(path, source, depth)
+    if folder is None or folder in no_dishes or _OF_MICROSCOPES.fullmatch(folder.name):
+        return ""
+    return folder.name
+
+
+def _time_or_plane_folders(
+    paths: Iterable[pathlib.Path], source: pathlib.Path, depth: int
+) -> set[pathlib.Path]:
+    """Returns the folders T1, T2 … or Z1, Z2 … that hold one dish at other times or planes.
+
+    That is the case if all folders beside them are called so, and hold files of the same
+    names.
+    """
+    beside: dict[pathlib.Path, dict[pathlib.Path, set[pathlib.Path]]] = {}
+    for path in paths:
+        folder = _folder_at(path, source, depth)
+        if folder:
+            names = beside.setdefault(folder.parent, {}).setdefault(folder, set())
+            names.add(path.relative_to(folder))
+    found: set[pathlib.Path] = set()
+    for folders in beside.values():
+        first, *others = folders.values()
+        named_so = (_PERHAPS_OF_MICROSCOPES.fullmatch(f.name) for f in folders)
+        if all(named_so) and all(names == first for names in others):
+            found.update(folders)
+    return found
+
+
+def _without_focal_planes(
+    sets: Sequence[channel_files.FileSet], source: pathlib.Path
+) -> tuple[list[channel_files.FileSet], dict[str, str]]:
+    """Leaves out sets that are focal planes of one field, in folders ZStep_N.
+
+    Returns:
+      The other sets; and a reason by the folder in which the folders of planes lie.
+    """
+    planes: dict[tuple[pathlib.Path, str], list[channel_files.FileSet]] = {}
+    for file_set in sets:
+        folder = file_set.paths[0].parent
+        if folder != source and _FOCAL_PLANE.fullmatch(folder.name):
+            planes.setdefault((folder.parent, file_set.name), []).append(file_set)
+    stacks = {key: found for key, found in planes.items() if len(found) > 1}
+    left_out = {file_set for found in stacks.values() for file_set in found}
+    failures = {}
+    for parent in dict.fromkeys(parent for parent, _ in stacks):
+        of_parent = [s.paths[0].parent for s in left_out]
+        folders = {folder for folder in of_parent if folder.parent == parent}
+        failures[str(parent)] = (
+            f"{parent}: {len(folders)} folders ({inventory.named(folders)}) hold focal "
+            "planes of the same fields, each of which would count as a field. Leave one "
+            "of these folders in the input, such as that of the projection, or export "
+            "each field as one file."
+        )
+    return [file_set for file_set in sets if file_set not in left_out], failures
+
+
+def _folder_at(
+    path: pathlib.Path, source: pathlib.Path, depth: int
+) -> pathlib.Path | None:
+    """Returns the folder of a file that lies `depth` folders below the source, if any."""
+    parts = path.relative_to(source).parts[: depth + 1] if source.is_dir() else ()
+    folder = source.joinpath(*parts)
+    return folder if len(parts) > depth and folder != path else None
 
 
 def _group_of(
@@ -160,6 +241,6 @@ def _group_of(
 ) -> str:
     path = file_set.paths[0]
     if pattern is None:
-        return f"{cell_type}/{folder or stem_of(file_set.name)}"
+        return groups.normalized(f"{cell_type}/{folder or stem_of(file_set.name)}")
     # The path starts with the source's own folder, so that folders above cannot match.
     return pattern.group_in(path.relative_to(source.parent).as_posix(), str(path))

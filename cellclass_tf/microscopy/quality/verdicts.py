@@ -30,6 +30,9 @@ from cellclass_tf.storage import atomic, digests, ledger, png
 CULTURES_SHEET = "pure_and_mixed.png"
 # Number of fields of each culture on the sheet of cultures.
 _FIELDS_BESIDE = 5
+# A field is rejected if the contrast limits of its group leave more than this share of a
+# channel's pixels white.
+_MOST_WHITE = 0.5
 _FIGURES = tuple(field.name for field in dataclasses.fields(Figures))
 
 
@@ -54,7 +57,8 @@ def judge(study: Study, images: Iterable[str], engine: batch.Engine) -> None:
             groups[row.contrast_group].append(row)
     found: list[ImageRow] = []
     for members in groups.values():
-        reasons = criteria.judge([_figures(row) for row in members])
+        by_figures = criteria.judge([_figures(row) for row in members])
+        reasons = map(_with_reason_of_contrast, members, by_figures)
         found += map(_with_verdict, members, reasons)
     study.update(found, VERDICT)
     # Read again, since a person's verdict takes precedence.
@@ -96,6 +100,15 @@ def _figures(row: ImageRow) -> Figures:
     return Figures(
         **{name: value for name, value in found.items() if value is not None}
     )
+
+
+def _with_reason_of_contrast(row: ImageRow, reason: str) -> str:
+    """Adds a reason if the field is too bright for the contrast limits of its group."""
+    white = max(row.nuclei_clipped or 0.0, row.cytoplasm_clipped or 0.0)
+    if row.contrast != "group" or white <= _MOST_WHITE:
+        return reason
+    own = f"too bright: white share of pixels {white:.1%} (limit {_MOST_WHITE:.1%})"
+    return f"{reason}; {own}" if reason else own
 
 
 def _with_verdict(row: ImageRow, reason: str) -> ImageRow:

@@ -50,6 +50,19 @@ def test_a_given_pattern_groups_channel_files():
     assert "matches nothing" in reason
 
 
+def test_channels_that_other_sets_of_the_folder_have_are_known_to_be_missing():
+    names = ["a/P_s1_w1.tif", "a/P_s1_w2.tif", "a/P_s1_w3.tif", "a/P_s2_w2.tif"]
+    names += ["a/P_s2_w3.tif", "b/P_s1_w1.tif", "b/P_s1_w2.tif", "a/Q_w4.tif"]
+    paths = sorted(pathlib.Path("raw") / name for name in names)
+    found = {str(s.paths[0]): s.missing for s in channel_files.group(paths, None).sets}
+    assert found == {
+        "raw/a/P_s1_w1.tif": (),
+        "raw/a/P_s2_w2.tif": ("w1",),
+        "raw/b/P_s1_w1.tif": (),
+        "raw/a/Q_w4.tif": (),
+    }
+
+
 def test_the_same_channel_twice_is_a_failure():
     found, failures = group(f"a_w1{GUID}.tif", "a_w1.tif", "a_w2.tif")
     assert found == [("a.tif", ("w1", "w2"))]
@@ -133,3 +146,53 @@ def test_a_channel_of_several_colours_is_refused(tmp_path):
         InputError, match=r"a_w1\.tif: .* red and green and blue differ"
     ):
         list(channel_files.read(paths, ("w1", "w2"), projection="max"))
+
+
+def write_stack(path, planes, size_um=None, stage=None):
+    """Writes (Z, Y, X) planes of one channel."""
+    metadata = {"axes": "ZYX"}
+    if size_um:
+        metadata |= {"PhysicalSizeX": size_um, "PhysicalSizeXUnit": "µm"}
+    if stage:
+        count = len(planes)
+        x, y = ([value] * count for value in stage)
+        units = {f"Position{axis}Unit": ["µm"] * count for axis in "XY"}
+        metadata["Plane"] = {"PositionX": x, "PositionY": y, **units}
+    tifffile.imwrite(path, planes, ome=True, metadata=metadata)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected", "problem"),
+    [
+        ((None, 0.3), 0.3, ""),
+        ((0.3, None), 0.3, ""),
+        ((0.3, 0.301), 0.3, ""),
+        ((0.3, 0.6), None, "the files of one field say 0.3 µm and 0.6 µm"),
+        ((None, 300.0), None, "300 µm, which no light microscope has"),
+        ((300.0, 0.3), 0.3, ""),
+        ((None, None), None, ""),
+    ],
+)
+def test_the_pixel_size_of_a_set_is_that_of_all_its_files(
+    tmp_path, sizes, expected, problem
+):
+    paths = [tmp_path / "a_w1.ome.tif", tmp_path / "a_w2.ome.tif"]
+    for path, size in zip(paths, sizes, strict=True):
+        write_stack(path, np.ones((1, 16, 20), np.uint16), size)
+    (field,) = channel_files.read(paths, ("w1", "w2"), projection="max")
+    assert field.pixel_size_um == expected
+    assert field.pixel_size_problem.startswith(problem)
+    assert bool(field.pixel_size_problem) == bool(problem)
+
+
+def test_the_stage_and_the_planes_of_a_set_are_those_of_all_its_files(tmp_path):
+    planes = np.full((3, 16, 20), 100, np.uint16)
+    planes[:, ::2] = np.array([110, 120, 130])[:, None, None]
+    paths = [tmp_path / "a_w1.ome.tif", tmp_path / "a_w2.ome.tif"]
+    write_stack(paths[0], planes)
+    write_stack(paths[1], planes[::-1], stage=(3.0, 4.0))
+    (field,) = channel_files.read(paths, ("w1", "w2"), projection="best")
+    assert field.z == "best:2|best:0"
+    assert field.stage_um == (3.0, 4.0)
+    (field,) = channel_files.read(paths, ("w1", "w2"), projection="max")
+    assert field.z == "max"
