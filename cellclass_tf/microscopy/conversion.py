@@ -87,7 +87,7 @@ def convert(
         conversion, or 'group'.
       change_settings: convert with settings other than those with which images of the study
         were made. Without it, such a call is refused, and says what would change.
-      allow_lossy: also read JPEG, whose compression has changed pixel values.
+      allow_lossy: also read JPEG and other compression that has changed pixel values.
       limit_s: seconds that one file may take, plus one second for each megabyte. Applies to
         worker processes.
       processes: number of worker processes. With 1, a crash in a reader ends the command.

@@ -125,7 +125,8 @@ def predict(
         name if not given.
       projection: for raw files: how a Z stack becomes one plane: 'max' takes the brightest
         value at each pixel, 'best' the sharpest plane, 'none' refuses stacks.
-      allow_lossy: for raw files: also read JPEG, whose compression has changed pixel values.
+      allow_lossy: for raw files: also read JPEG and other compression that has changed pixel
+        values.
       processes: number of worker processes, each with a model of its own. With 1, a crash
         in a library ends the command.
       engine: what runs the jobs; see docs/scaling.md.
