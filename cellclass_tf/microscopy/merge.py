@@ -14,9 +14,11 @@ from cellclass_tf.microscopy.channels import Channels, choose_channels
 # The contrast limits are these quantiles of the group's pixels. A few pixels are clipped
 # at the top, so that bright debris does not darken the cells.
 LOW_QUANTILE, HIGH_QUANTILE = 0.005, 0.9995
-# Zeros are those of a margin if grey values from 1 to below this one are rarer than this
-# share of them.
-_LOW_VALUES, _FEW_LOW_VALUES = 5, 0.01
+# Zeros are those of a margin if the lowest possible grey values above 0, so many, are rarer
+# than this share of them.
+_LOW_STEPS, _FEW_LOW_VALUES = 5, 0.01
+# Number of grey values from which the distance between possible ones is found.
+_LOWEST_VALUES = 20
 
 Limits = tuple[float, float]
 
@@ -119,7 +121,12 @@ def _without_margin(counts: np.ndarray) -> np.ndarray:
 
     Where the background is 0, most pixels are, or noise gives low values as well.
     """
-    black, low = counts[0], counts[1:_LOW_VALUES].sum()
+    lowest = np.flatnonzero(counts[1:])[:_LOWEST_VALUES]
+    if len(lowest) < 2:
+        return counts
+    # Programs that stretch 8 or 12 bits to 16 leave gaps between the values.
+    step = int(np.median(np.diff(lowest)))
+    black, low = counts[0], counts[1 : _LOW_STEPS * step].sum()
     if black < counts[1:].sum() and low < _FEW_LOW_VALUES * black:
         counts[0] = 0
     return counts

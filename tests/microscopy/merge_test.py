@@ -62,11 +62,13 @@ def test_a_black_margin_does_not_change_the_limits():
     np.testing.assert_allclose(found, limits, atol=5)
 
 
-@pytest.mark.parametrize("mean", [1, 0.01])
-def test_zeros_of_a_background_count(mean):
-    # Subtracting the background leaves noise; a threshold leaves mostly zeros.
+@pytest.mark.parametrize(("mean", "step"), [(1, 1), (0.01, 1), (2, 257)])
+def test_zeros_of_a_background_count(mean, step):
+    # Subtracting the background leaves noise; a threshold leaves mostly zeros; and 8 bits
+    # that were stretched to 16 leave gaps.
     pixels = np.random.default_rng(0).poisson(mean, (2, 100, 100)).astype(np.uint16)
-    pixels[:, 40:60, 40:60] = 800
+    pixels[:, 40:60, 40:60] = 80
+    pixels *= step
     counts = merge.histograms(field("", "", pixels=pixels), (0, 1))
     assert counts.sum() == 2 * 100 * 100
 
