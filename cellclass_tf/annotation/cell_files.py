@@ -202,7 +202,7 @@ def settle(study: Study) -> Settled:
             failures[row.image] = str(error)
             continue
         rows.append(settled)
-        if state[0] and row.has_cells_of_another_source:
+        if state[0] and not study.has_cells(row):
             # The files were moved to the trash.
             state = ["", ""]
         elif settled.cells_sha256 == state[0] != "":
@@ -295,12 +295,7 @@ def _settle_row(
 ) -> ImageRow:
     labels, types = state
     if labels and row.has_cells_of_another_source:
-        logger.warning(
-            "%s was made of another raw file than its cells, which are moved to .trash.",
-            row.image,
-        )
-        trash.set_aside(study.root, _files(study, row))
-        return dataclasses.replace(row, **_NO_CELLS)
+        return _set_aside(study, row)
     if not labels:
         return dataclasses.replace(row, **_NO_CELLS) if row.cells_sha256 else row
     row = _with_readable_by_hand(study, row, labels)
@@ -320,13 +315,26 @@ def _settle_row(
         if types == written.state[1]:
             if is_pending:
                 book.settle(_CELLS, written.state)
-            return _with(row, made)
+            # A person may have deleted the row that said which raw file they belong to.
+            known = _with(row, made)
+            other = known.has_cells_of_another_source
+            return _set_aside(study, row) if other else known
     # Earlier versions had no ledger, but only the journal.
     if [labels, types] == [result.get("cells_sha256"), result.get("types_sha256")]:
         return _with(row, result)
     # Still earlier versions recorded no SHA-256 of the labels.
     is_old = row.annotator or row.corrected
     return row if is_old and not is_known else _mark_edited(study, row, labels, types)
+
+
+def _set_aside(study: Study, row: ImageRow) -> ImageRow:
+    """Moves the cells of an image to the trash, since it shows another field."""
+    logger.warning(
+        "%s was made of another raw file than its cells, which are moved to .trash.",
+        row.image,
+    )
+    trash.set_aside(study.root, _files(study, row))
+    return dataclasses.replace(row, **_NO_CELLS)
 
 
 def _mark_edited(

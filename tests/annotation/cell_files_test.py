@@ -181,6 +181,24 @@ def test_new_labels_beside_old_types_are_reported(study, caplog, with_types):
     assert is_told == (not with_types)
 
 
+def test_cells_of_another_raw_file_do_not_return_with_a_new_row(study, caplog):
+    row = dataclasses.replace(row_of(study), raw_sha256="1" * 64)
+    study.update([row])
+    annotated(study)
+    # A person deletes the row, and another field gets the name of the image.
+    lines = study.manifest_path.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if "mixed/m.png" not in line]
+    study.manifest_path.write_text("".join(kept), encoding="utf-8")
+    study.update([ImageRow("mixed/m.png", "mixed", raw_sha256="2" * 64)])
+    settled = cell_files.settle(study)
+    row = row_of(study)
+    assert row.cells is None
+    assert not study.has_cells(row)
+    assert settled.states["mixed/m.png"] == ["", ""]
+    assert "another raw file" in caplog.text
+    assert len(list(study.trash_path.rglob("m.tif"))) == 1
+
+
 def test_a_field_with_deleted_labels_counts_as_not_annotated(study):
     row = annotated(study)
     assert row.annotator == "watershed"
