@@ -88,6 +88,18 @@ def test_two_conditions_are_compared_by_their_dishes(tmp_path):
     assert "odds ratio" in str(found)
 
 
+def test_a_drawing_that_a_person_edited_is_kept_in_the_trash(tmp_path):
+    folder, path = predictions(tmp_path / "p", DISHES), table(tmp_path / "c.csv")
+    cc.compare_conditions(folder, tmp_path / "out", conditions=path)
+    drawing = tmp_path / "out/conditions.svg"
+    edited = drawing.read_text(encoding="utf-8").replace("control", "untreated")
+    drawing.write_text(edited, encoding="utf-8")
+    cc.compare_conditions(folder, tmp_path / "out", conditions=path)
+    assert "control" in drawing.read_text(encoding="utf-8")
+    (kept,) = (tmp_path / "out/.trash").rglob("conditions.svg")
+    assert kept.read_text(encoding="utf-8") == edited
+
+
 def test_dishes_of_one_replicate_are_one_observation(tmp_path):
     folder, path = predictions(tmp_path / "p", DISHES), tmp_path / "c.csv"
     path.write_text(
