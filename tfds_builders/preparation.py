@@ -15,7 +15,7 @@ from tensorflow_datasets.core.utils import version as tfds_version
 from cellclass_tf import batch, process_state
 from cellclass_tf.core.manifest import Cost, costs_of_rejection, uneven_rejection
 from cellclass_tf.core.study import Study
-from cellclass_tf.datasets import examples
+from cellclass_tf.datasets import examples, gaps
 from cellclass_tf.errors import InputError, command, one_line
 from cellclass_tf.messages import logger
 from cellclass_tf.storage import atomic, lock
@@ -108,9 +108,7 @@ def dataset(
     rejected, uneven = costs_of_rejection(rows), uneven_rejection(rows)
     cell_types_dataset_builder.check_writable(data_dir)
     checked = examples.check_study(study, engine)
-    examples.refuse_gaps(
-        study, checked.contents, allow_no_validation=allow_no_validation
-    )
+    gaps.refuse_gaps(study, checked.contents, allow_no_validation=allow_no_validation)
     checked.record(study)
     # In the study's own folder, this command holds the lock, so no other run is active.
     is_shared = os.path.realpath(data_dir) != os.path.realpath(study.tfds_dir)
@@ -144,7 +142,7 @@ def dataset(
         by_split,
         dataclasses.replace(
             checked.outcome,
-            notes=(*checked.outcome.notes, *examples.told_of_held_out(contents)),
+            notes=(*checked.outcome.notes, *gaps.told_of_held_out(contents)),
         ),
         rejected,
         uneven,

@@ -16,7 +16,7 @@ import numpy as np
 from cellclass_tf import batch, versions
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.manifest import LIKENESS, REJECTED, SPLIT
-from cellclass_tf.core.study import MIXED, ImageRow, Study
+from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.core.type_names import UNKNOWN
 from cellclass_tf.datasets.contents import Contents, FieldFacts
 from cellclass_tf.errors import InputError
@@ -26,7 +26,6 @@ from cellclass_tf.splits.assignment import UNTYPED
 from cellclass_tf.storage import atomic, digests, png
 
 MOST_CELLS = np.iinfo(np.uint16).max
-_LARGEST_RATIO = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,80 +129,6 @@ def check_study(study: Study, engine: batch.Engine = batch.IN_THIS_PROCESS) -> C
         {row.image: ", ".join(row.reasons) for row in every if row.reasons},
     )
     return Checked(usable, every, contents, outcome)
-
-
-def refuse_gaps(
-    study: Study, contents: Contents, *, allow_no_validation: bool = False
-) -> None:
-    """Refuses a dataset that lacks cells to train on, or fields for validation.
-
-    Raises:
-      InputError: if a type has no cells in pure cultures, or all of its fields are in one
-        group, so that none can be held out.
-    """
-    groups = collections.defaultdict(set)
-    held_out = set()
-    for field in contents.fields.values():
-        if (
-            field.culture != MIXED
-            and field.split not in (MIXED, UNTYPED)
-            and any(field.cells.values())
-        ):
-            groups[field.culture].add(field.group)
-            held_out |= {field.culture} if field.split == "validation" else set()
-    empty = [name for name in study.cell_types if name not in groups]
-    if empty:
-        raise InputError(
-            f"{study.root}: study.yaml names the types {', '.join(study.cell_types)}, but "
-            f"there is no annotated cell of a pure culture of {', '.join(empty)}. Annotate "
-            "such fields, or remove the type from study.yaml."
-        )
-    _refuse_odd_pixel_sizes(study, contents)
-    without = [name for name in study.cell_types if name not in held_out]
-    if without and not allow_no_validation:
-        found = "; ".join(
-            f"{name} in {len(groups[name])} ({', '.join(sorted(groups[name])[:3])})"
-            for name in without
-        )
-        raise InputError(
-            f"{study.root}: no field of {', '.join(without)} can be held out for "
-            f"validation. Groups with annotated cells: {found}. Every type needs at least "
-            "two groups, since all images of a group stay in one split. Add another dish, "
-            "set `cellclass convert --group` to a pattern that distinguishes dishes, or "
-            "correct the column split of images.csv. To train without validation, add "
-            "--allow_no_validation."
-        )
-
-
-def told_of_held_out(contents: Contents) -> list[str]:
-    """Returns a line for each type of which only a single group is held out."""
-    groups = collections.defaultdict(set)
-    for field in contents.fields.values():
-        if field.split == "validation" and any(field.cells.values()):
-            groups[field.culture].add(field.group)
-    return [
-        f"One dish of {name} is held out ({min(held_out)}). It cannot show how errors "
-        "differ between dishes, and the intervals of the proportions do not include that. "
-        f"With {assignment.UNITS_FOR_TWO} dishes or more, two are held out."
-        for name, held_out in sorted(groups.items())
-        if len(held_out) == 1
-    ]
-
-
-def _refuse_odd_pixel_sizes(study: Study, contents: Contents) -> None:
-    known = {i: f.pixel_size_um for i, f in contents.fields.items() if f.pixel_size_um}
-    middle = float(np.median(list(known.values()))) if known else 0.0
-    odd = [
-        f"{image} ({size} µm)"
-        for image, size in known.items()
-        if not middle / _LARGEST_RATIO <= size <= middle * _LARGEST_RATIO
-    ]
-    if odd:
-        raise InputError(
-            f"{study.root}: pixel sizes more than {_LARGEST_RATIO} times off the median "
-            f"of {middle} µm: {', '.join(odd[:5])}{', …' if odd[5:] else ''}. Their unit "
-            "may not be µm. Correct the column pixel_size_um of images.csv."
-        )
 
 
 def keyed_example_of_row(

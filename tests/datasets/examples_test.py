@@ -10,31 +10,10 @@ from PIL import Image
 from cellclass_tf import errors
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.study import ImageRow, Study
-from cellclass_tf.datasets import examples
-from cellclass_tf.datasets.contents import Contents, FieldFacts
+from cellclass_tf.datasets import examples, gaps
 from cellclass_tf.errors import InputError
 from cellclass_tf.storage import png
-
-LABELS = np.zeros((10, 20), np.int32)
-LABELS[2:5, 4:14] = 1
-LABELS[6:10, 0:5] = 2
-
-
-@pytest.fixture
-def study(tmp_path):
-    """Makes two dishes per type and one mixed field, with two cells in each field."""
-    study = Study.create(tmp_path)
-    for number, (cell_type, name) in enumerate(
-        [("HEK", "a"), ("HEK", "b"), ("N2a", "c"), ("N2a", "d"), ("mixed", "m")]
-    ):
-        row = ImageRow(f"{cell_type}/{name}.png", cell_type, group=name)
-        pixels = np.full((10, 20, 3), number, np.uint8)
-        png.write_png(study.image_path(row), pixels)
-        types = ["HEK", "N2a"] if cell_type == "mixed" else cell_type
-        cells = Cells.from_labels(LABELS, study.cell_types, types)
-        cells.write(study.cells_path(row), types_csv=cell_type == "mixed")
-        study.update([row])
-    return study
+from tests.datasets.conftest import LABELS
 
 
 def pixels_of(encoded: io.BytesIO) -> np.ndarray:
@@ -97,7 +76,7 @@ def test_a_mixed_field_without_types_is_in_the_split_untyped(study):
     assert splits_of(checked)[row.image] == "mixed"
     _, example = examples.keyed_example_of_row(study, row, facts)
     assert [cell["type"] for cell in example["cells"]] == [-1, -1]
-    examples.refuse_gaps(study, checked.contents)
+    gaps.refuse_gaps(study, checked.contents)
     # The known types of single cells, as after a spot check, are used for training.
     without_types(study, row)
     facts = examples.check_study(study).contents.fields[row.image]
@@ -207,45 +186,6 @@ def test_a_file_that_changes_while_it_is_prepared_is_noticed(study):
         examples.keyed_example_of_row(study, row, facts)
 
 
-def test_a_type_without_cells_is_refused(study):
-    study.update(
-        dataclasses.replace(row, verdict="rejected")
-        for row in study.rows()
-        if row.cell_type == "N2a"
-    )
-    contents = examples.check_study(study).contents
-    with pytest.raises(errors.InputError, match=r"no annotated cell.* of N2a"):
-        examples.refuse_gaps(study, contents)
-
-
-def test_a_type_of_one_group_cannot_be_held_out(study):
-    study.update(
-        dataclasses.replace(row, group="c")
-        for row in study.rows()
-        if row.cell_type == "N2a"
-    )
-    contents = examples.check_study(study).contents
-    with pytest.raises(errors.InputError, match=r"N2a.*held out.*N2a in 1 \(c\)"):
-        examples.refuse_gaps(study, contents)
-    examples.refuse_gaps(study, contents, allow_no_validation=True)
-
-
-def test_a_single_held_out_dish_is_reported():
-    def field(name, group, split="validation", cells=3):
-        return FieldFacts(name, group, split, 0.5, "i", "c", "", {"HEK": cells})
-
-    fields = {
-        "a": field("HEK", "d1"),
-        "b": field("HEK", "d1"),
-        "c": field("N2a", "e1"),
-        "d": field("N2a", "e2"),
-        "e": field("CHO", "f1", "train"),
-        "f": field("HEK", "d3", cells=0),
-    }
-    (told,) = examples.told_of_held_out(Contents(("HEK", "N2a"), fields, {}))
-    assert "One dish of HEK is held out (d1)" in told
-
-
 def test_the_same_image_is_found_despite_wrong_hashes_in_images_csv(study):
     study.update(examples.check_study(study).rows)
     one, other = (row for row in study.rows() if row.cell_type == "HEK")
@@ -305,7 +245,7 @@ def test_a_dish_without_annotation_does_not_count_in_the_splits(study):
         png.write_png(study.image_path(row), np.zeros((10, 20, 3), np.uint8))
         study.update([row])
     checked = examples.check_study(study)
-    examples.refuse_gaps(study, checked.contents)
+    gaps.refuse_gaps(study, checked.contents)
     assert {"train", "validation"} <= {
         row.split for row in checked.rows if row.cell_type == "HEK"
     }
@@ -327,12 +267,3 @@ def test_types_that_change_while_they_are_prepared_are_noticed(study):
     table.write_text(table.read_text().replace("HEK", "N2a"))
     with pytest.raises(InputError, match="or their types were changed"):
         examples.keyed_example_of_row(study, row, facts)
-
-
-def test_a_pixel_size_in_another_unit_is_refused(study):
-    rows = [dataclasses.replace(row, pixel_size_um=0.325) for row in study.rows()]
-    rows[1] = dataclasses.replace(rows[1], pixel_size_um=32.5)
-    study.update(rows)
-    contents = examples.check_study(study).contents
-    with pytest.raises(InputError, match=r"HEK/b\.png \(32\.5 µm\).*unit"):
-        examples.refuse_gaps(study, contents)

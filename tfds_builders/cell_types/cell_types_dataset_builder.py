@@ -22,7 +22,7 @@ from tensorflow_datasets.core.utils import version as tfds_version
 
 from cellclass_tf import batch
 from cellclass_tf.core.study import MIXED, Study
-from cellclass_tf.datasets import examples, simulation
+from cellclass_tf.datasets import examples, gaps, simulation
 from cellclass_tf.datasets.contents import Contents, FieldFacts
 from cellclass_tf.errors import InputError
 from cellclass_tf.splits.assignment import COMPOSED
@@ -292,9 +292,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     def _study_splits(self) -> dict[str, Any]:
         study, contents = self._study(), self.contents
-        examples.refuse_gaps(
-            study, contents, allow_no_validation=self._allow_no_validation
-        )
+        gaps.refuse_gaps(study, contents, allow_no_validation=self._allow_no_validation)
         self.info.metadata.update(contents.to_json())
         if self.previous:
             self.info.metadata["changes"] = contents.changes_since(self.previous)
