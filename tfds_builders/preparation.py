@@ -142,7 +142,11 @@ def dataset(
         by_split,
         dataclasses.replace(
             checked.outcome,
-            notes=(*checked.outcome.notes, *gaps.told_of_held_out(contents)),
+            notes=(
+                *checked.outcome.notes,
+                *gaps.told_of_held_out(contents),
+                *gaps.told_of_pixel_sizes(contents),
+            ),
         ),
         rejected,
         uneven,

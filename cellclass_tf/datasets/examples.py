@@ -8,7 +8,7 @@ import dataclasses
 import io
 import os
 import pathlib
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,10 @@ import numpy as np
 from cellclass_tf import batch, versions
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.manifest import LIKENESS, REJECTED, SPLIT
-from cellclass_tf.core.study import ImageRow, Study
+from cellclass_tf.core.study import MIXED, ImageRow, Study
 from cellclass_tf.core.type_names import UNKNOWN
 from cellclass_tf.datasets.contents import Contents, FieldFacts
-from cellclass_tf.errors import InputError
+from cellclass_tf.errors import InputError, first_names
 from cellclass_tf.messages import logger
 from cellclass_tf.splits import assignment, near_duplicates
 from cellclass_tf.splits.assignment import UNTYPED
@@ -79,8 +79,11 @@ def check_study(study: Study, engine: batch.Engine = batch.IN_THIS_PROCESS) -> C
     )
     outcome.failures.update(failures)
     outcome.failures.update(_labels_without_images(study, every))
-    contradictions = _of_two_types(_as_it_is(row, outcome) for row in annotated)
+    as_they_are = [_as_it_is(row, outcome) for row in annotated]
+    contradictions = _of_two_types(as_they_are)
     outcome.failures.update(contradictions)
+    alike = [row for row in as_they_are if row.image not in contradictions]
+    outcome.notes += _notes_of_alike(alike)
     rows = [row for row in rows if row.image not in contradictions]
     typed = [row for row in rows if _has_types(outcome, row, known=True)]
     if not typed:
@@ -316,7 +319,8 @@ def _of_two_types(rows: Iterable[ImageRow]) -> dict[str, str]:
         if row.image_sha256:
             same[row.image_sha256].append(row)
         if row.raw_sha256:
-            same[row.raw_sha256, row.scene, row.time].append(row)
+            # The cells of a scene have one type at all times.
+            same[row.raw_sha256, row.scene].append(row)
     found = {}
     for members in same.values():
         for row in members:
@@ -328,6 +332,21 @@ def _of_two_types(rows: Iterable[ImageRow]) -> dict[str, str]:
                     "wrong one in images.csv."
                 )
     return found
+
+
+def _notes_of_alike(rows: Sequence[ImageRow]) -> tuple[str, ...]:
+    """Returns a note if fields of different types look like one field."""
+    pure = [row for row in rows if row.cell_type != MIXED]
+    found = near_duplicates.find_near_duplicates(pure, apart=lambda row: row.cell_type)
+    if not found:
+        return ()
+    pairs = [f"{pair.one.image} and {pair.other.image}" for pair in found]
+    told = (
+        f"fields of different types that look alike: {first_names(pairs, 3)}. If they show "
+        "the same cells, write rejected into the column verdict of the wrong one in "
+        "images.csv"
+    )
+    return (told,)
 
 
 def _below(path: pathlib.Path, folder: pathlib.Path) -> str:

@@ -8,12 +8,14 @@ import numpy as np
 
 from cellclass_tf.core.study import MIXED, Study
 from cellclass_tf.datasets.contents import Contents
-from cellclass_tf.errors import InputError
+from cellclass_tf.errors import InputError, first_names
 from cellclass_tf.splits import assignment
 from cellclass_tf.splits.assignment import UNTYPED
 
 # Largest ratio of a pixel size to the median one.
 _LARGEST_RATIO = 8
+# Pixel sizes whose ratio is smaller count as equal.
+_SAME_SIZE = 1.01
 
 
 def refuse_gaps(
@@ -23,10 +25,11 @@ def refuse_gaps(
 
     Raises:
       InputError: if a type has no cells in pure cultures, or all of its fields are in one
-        group, so that none can be held out.
+        group, so that none can be held out, or all are held out; or if pixel sizes differ,
+        and some are unknown.
     """
     groups = collections.defaultdict(set)
-    held_out = set()
+    held_out, trained = set(), set()
     for field in contents.fields.values():
         if (
             field.culture != MIXED
@@ -35,6 +38,7 @@ def refuse_gaps(
         ):
             groups[field.culture].add(field.group)
             held_out |= {field.culture} if field.split == "validation" else set()
+            trained |= {field.culture} if field.split == "train" else set()
     empty = [name for name in study.cell_types if name not in groups]
     if empty:
         raise InputError(
@@ -43,6 +47,13 @@ def refuse_gaps(
             "such fields, or remove the type from study.yaml."
         )
     _refuse_odd_pixel_sizes(study, contents)
+    untrained = [name for name in study.cell_types if name not in trained]
+    if untrained:
+        raise InputError(
+            f"{study.root}: no field of {', '.join(untrained)} is left for training. All "
+            "of its groups with annotated cells are held out. Empty the column split of the "
+            "fields of one of them in images.csv, or add another dish."
+        )
     without = [name for name in study.cell_types if name not in held_out]
     if without and not allow_no_validation:
         found = "; ".join(
@@ -74,6 +85,19 @@ def told_of_held_out(contents: Contents) -> list[str]:
     ]
 
 
+def told_of_pixel_sizes(contents: Contents) -> list[str]:
+    """Returns a line if only some of the pixel sizes are known."""
+    unknown = [i for i, field in contents.fields.items() if not field.pixel_size_um]
+    if not 0 < len(unknown) < len(contents.fields):
+        return []
+    return [
+        f"The pixel size of {len(unknown)} fields is unknown ({first_names(unknown)}), so "
+        "that the network takes all fields for equally enlarged, and the model knows no "
+        "pixel size. Fill in the column pixel_size_um of images.csv, or set pixel_size_um "
+        "in study.yaml"
+    ]
+
+
 def _refuse_odd_pixel_sizes(study: Study, contents: Contents) -> None:
     known = {i: f.pixel_size_um for i, f in contents.fields.items() if f.pixel_size_um}
     middle = float(np.median(list(known.values()))) if known else 0.0
@@ -87,4 +111,13 @@ def _refuse_odd_pixel_sizes(study: Study, contents: Contents) -> None:
             f"{study.root}: pixel sizes more than {_LARGEST_RATIO} times off the median "
             f"of {middle} µm: {', '.join(odd[:5])}{', …' if odd[5:] else ''}. Their unit "
             "may not be µm. Correct the column pixel_size_um of images.csv."
+        )
+    unknown = [image for image in contents.fields if image not in known]
+    sizes = sorted(known.values())
+    if unknown and sizes and sizes[-1] > sizes[0] * _SAME_SIZE:
+        raise InputError(
+            f"{study.root}: expected all pixel sizes or none, since they differ ({sizes[0]} "
+            f"to {sizes[-1]} µm); those of {first_names(unknown)} are unknown. Fill in the "
+            "column pixel_size_um of images.csv, or set pixel_size_um in study.yaml for all "
+            "images without one."
         )

@@ -198,7 +198,7 @@ def test_the_same_image_is_found_despite_wrong_hashes_in_images_csv(study):
     assert found[one.image] == found[other.image]
 
 
-@pytest.mark.parametrize("what", ["pixels", "raw file"])
+@pytest.mark.parametrize("what", ["pixels", "raw file", "another time"])
 def test_one_field_cannot_be_of_two_types(study, what):
     one, other = (
         next(r for r in study.rows() if r.cell_type == t) for t in ("HEK", "N2a")
@@ -206,8 +206,10 @@ def test_one_field_cannot_be_of_two_types(study, what):
     if what == "pixels":
         study.image_path(other).write_bytes(study.image_path(one).read_bytes())
     else:
-        same = {"raw_sha256": "5a", "scene": 1, "time": 2}
-        study.update([dataclasses.replace(row, **same) for row in (one, other)])
+        same = {"raw_sha256": "5a", "scene": 1}
+        later = 1 if what == "another time" else 0
+        study.update([dataclasses.replace(one, **same)])
+        study.update([dataclasses.replace(other, **same, time=later)])
     checked = examples.check_study(study)
     assert sorted(checked.outcome.failures) == [one.image, other.image]
     assert "neither is used" in checked.outcome.failures[one.image]
@@ -216,6 +218,25 @@ def test_one_field_cannot_be_of_two_types(study, what):
     checked = examples.check_study(study)
     assert not checked.outcome.failures
     assert one.image in {row.image for row in checked.rows}
+
+
+def test_fields_of_two_types_that_look_alike_are_reported(study):
+    rng = np.random.default_rng(0)
+    one, other = (
+        next(r for r in study.rows() if r.cell_type == t) for t in ("HEK", "N2a")
+    )
+    field = np.kron(rng.integers(0, 200, (10, 20, 3)), np.ones((9, 9, 1)))
+    labels = np.kron(LABELS, np.ones((9, 9), np.int32))
+    for row, gain in ((one, 1), (other, 0.9)):
+        png.write_png(study.image_path(row), (gain * field).astype(np.uint8))
+        cells = Cells.from_labels(labels, study.cell_types, row.cell_type)
+        cells.write(study.cells_path(row))
+    checked = examples.check_study(study)
+    (told,) = checked.outcome.notes
+    assert f"look alike: {one.image} and {other.image}." in told
+    assert not checked.outcome.failures
+    study.update([dataclasses.replace(other, verdict="rejected")])
+    assert not examples.check_study(study).outcome.notes
 
 
 def test_another_scene_of_a_file_may_be_of_another_type(study):

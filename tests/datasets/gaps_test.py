@@ -32,6 +32,18 @@ def test_a_type_of_one_group_cannot_be_held_out(study):
     gaps.refuse_gaps(study, contents, allow_no_validation=True)
 
 
+def test_a_type_of_which_all_fields_are_held_out_is_refused(study):
+    study.update(examples.check_study(study).rows)
+    study.update(
+        dataclasses.replace(row, verdict="rejected")
+        for row in study.rows()
+        if (row.cell_type, row.split) == ("N2a", "train")
+    )
+    contents = examples.check_study(study).contents
+    with pytest.raises(InputError, match="no field of N2a is left for training"):
+        gaps.refuse_gaps(study, contents, allow_no_validation=True)
+
+
 def test_a_single_held_out_dish_is_reported():
     def field(name, group, split="validation", cells=3):
         return FieldFacts(name, group, split, 0.5, "i", "c", "", {"HEK": cells})
@@ -55,3 +67,22 @@ def test_a_pixel_size_in_another_unit_is_refused(study):
     contents = examples.check_study(study).contents
     with pytest.raises(InputError, match=r"HEK/b\.png \(32\.5 µm\).*unit"):
         gaps.refuse_gaps(study, contents)
+
+
+def test_pixel_sizes_are_all_known_or_none_if_they_differ(study):
+    first, *others = study.rows()
+    study.update(dataclasses.replace(row, pixel_size_um=0.5) for row in others)
+    contents = examples.check_study(study).contents
+    gaps.refuse_gaps(study, contents)
+    (told,) = gaps.told_of_pixel_sizes(contents)
+    assert f"pixel size of 1 fields is unknown ({first.image})" in told
+    study.update([dataclasses.replace(others[0], pixel_size_um=0.4)])
+    contents = examples.check_study(study).contents
+    with pytest.raises(
+        InputError, match=rf"0\.4 to 0\.5 µm.*{first.image} are unknown"
+    ):
+        gaps.refuse_gaps(study, contents)
+    known = dataclasses.replace(study, pixel_size_um=0.5)
+    contents = examples.check_study(known).contents
+    gaps.refuse_gaps(known, contents)
+    assert not gaps.told_of_pixel_sizes(contents)
