@@ -120,6 +120,7 @@ def dataset(
         allow_no_validation=allow_no_validation,
         engine=engine,
     )
+    builder.tells_failures = False
     is_new = builder.version not in builder.editions
     if is_new:
         # TFDS prints two lines, which are not part of a command's result.

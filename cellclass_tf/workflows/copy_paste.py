@@ -86,9 +86,10 @@ def composed_example(
         return None
     zoom = _zoom(study, one, other)
     other_image = _frame(_zoom_by(other_image, zoom, smooth=True), image.shape[:2])
-    other_labels = _frame(
-        _zoom_by(other_cells.labels, zoom, smooth=False), image.shape[:2]
-    )
+    other_labels = _zoom_by(other_cells.labels, zoom, smooth=False)
+    # Of a cell that the frame cuts, the part outside of it is not visible.
+    other_areas = np.bincount(other_labels.ravel(), minlength=len(other_cells) + 1)
+    other_labels = _frame(other_labels, image.shape[:2])
     diameter = np.median(cells.diameters_px)
     composed, moved = augmentation.copy_paste(
         image,
@@ -100,7 +101,6 @@ def composed_example(
     )
     moved = np.asarray(moved)
     labels = np.where(moved > 0, moved + len(cells), cells.labels)
-    other_areas = np.bincount(other_labels.ravel(), minlength=len(other_cells) + 1)
     areas = np.concatenate([[0], cells.areas_px, other_areas[1:]])
     seen = np.bincount(labels.ravel(), minlength=len(areas))
     keeps = seen >= augmentation.MIN_VISIBLE_SHARE * areas

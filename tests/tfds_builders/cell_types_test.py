@@ -336,6 +336,22 @@ def test_splits_are_recorded_by_both_ways_to_prepare_the_dataset(root):
     assert set(recorded.values()) == {"train", "validation", "mixed"}
 
 
+@pytest.mark.parametrize("by_tfds", [False, True])
+def test_broken_fields_are_named_by_both_ways_to_prepare_the_dataset(
+    root, by_tfds, caplog
+):
+    study = cc.Study.open(root)
+    row = next(row for row in study.rows() if row.split == "train")
+    study.cells_path(row).write_bytes(b"II*")
+    if by_tfds:
+        load(root)
+    else:
+        prepared = tfds_builders.dataset(root)
+        assert list(prepared.outcome.failures) == [row.image]
+    told = [text for text in caplog.messages if "is left out of the dataset" in text]
+    assert [row.image in text for text in told] == [True] * by_tfds
+
+
 def test_leftovers_of_killed_runs_are_removed_unless_they_may_be_in_use(root, tmp_path):
     left = root / "tfds" / "cell_types" / "study" / "2.9.0.incompleteABC_x"
     shared = tmp_path / "shared" / "cell_types" / "study" / left.name

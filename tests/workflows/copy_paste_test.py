@@ -101,6 +101,17 @@ def test_fields_of_other_sizes_are_centred(study):
     assert (top * 60, left * 80) == pytest.approx((24, 44))
 
 
+def test_a_cell_of_which_the_frame_leaves_a_sliver_is_no_longer_counted(study):
+    one = add(study, "a", "HEK", [(20, 20, 8)])
+    # The frame begins at column 10 and ends at column 90.
+    cells = [(20, 2, 9), (20, 60, 6), (40, 86, 9)]
+    other = add(study, "b", "N2a", cells, shape=(60, 100))
+    example = copy_paste.composed_example(study, one, other)
+    assert [cell["type"] for cell in example["cells"]] == ["HEK", "N2a", "N2a"]
+    _, labels = arrays(example)
+    assert not labels[:, 0].any()
+
+
 def test_a_covered_cell_is_no_longer_counted(study):
     one = add(study, "a", "HEK", [(30, 40, 4), (10, 10, 5)])
     other = add(study, "b", "N2a", [(30, 40, 12)])

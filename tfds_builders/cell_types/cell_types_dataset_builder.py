@@ -24,7 +24,8 @@ from cellclass_tf import batch
 from cellclass_tf.core.study import MIXED, Study
 from cellclass_tf.datasets import examples, gaps, simulation
 from cellclass_tf.datasets.contents import Contents, FieldFacts
-from cellclass_tf.errors import InputError
+from cellclass_tf.errors import InputError, one_line
+from cellclass_tf.messages import logger
 from cellclass_tf.splits.assignment import COMPOSED
 from cellclass_tf.storage import atomic, digests, lock
 from cellclass_tf.workflows import copy_paste, simulated_cultures
@@ -109,6 +110,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         self._study_root = study or _study_beside(data_dir)
         self._given_data_dir = data_dir
         self._allow_no_validation = allow_no_validation
+        # Whether to warn of images that are left out; `dataset` lists them itself.
+        self.tells_failures = True
         self._beam = False
         self._engine = engine
         # Folder for examples that workers make.
@@ -297,6 +300,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         if self.previous:
             self.info.metadata["changes"] = contents.changes_since(self.previous)
         rows = self.checked.rows
+        if self.tells_failures:
+            _tell_failures(study, self.checked.outcome)
         _record_splits(study, self.checked)
         pieces = collections.defaultdict(list)
         for row in rows:
@@ -402,6 +407,14 @@ def _examples_of_couple(
     study: Study, fields: dict[str, FieldFacts], couple: tuple
 ) -> Iterator[Keyed]:
     yield from copy_paste.composed_examples(study, [couple], fields)
+
+
+def _tell_failures(study: Study, outcome: batch.Outcome) -> None:
+    """Warns of images that are left out, since TFDS returns no outcome."""
+    for name, reason in sorted(outcome.failures.items()):
+        logger.warning(
+            "%s: %s is left out of the dataset: %s", study.root, name, one_line(reason)
+        )
 
 
 def _record_splits(study: Study, checked: examples.Checked) -> None:

@@ -16,7 +16,7 @@ from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.study import MIXED, ImageRow, Study
 from cellclass_tf.errors import InputError
 from cellclass_tf.messages import progress_bar
-from cellclass_tf.splits import assignment
+from cellclass_tf.splits import assignment, near_duplicates
 from cellclass_tf.storage import atomic
 
 if TYPE_CHECKING:
@@ -120,8 +120,13 @@ def roles_of(
 def _groups_for_validation(
     corrected: Sequence[ImageRow], every: Sequence[ImageRow]
 ) -> set[str]:
-    """Chooses a group without a split for each type that has more than one group."""
+    """Chooses a group without a split for each type that has more than one group.
+
+    A group that shows a scene of another group has to stay in its split.
+    """
     fixed, moved = {row.group for row in every if row.split}, set()
+    alike = near_duplicates.find_near_duplicates(every, apart=lambda row: row.group)
+    fixed |= {row.group for pair in alike for row in (pair.one, pair.other)}
     for cell_type in sorted({row.cell_type for row in corrected}):
         groups = sorted({row.group for row in corrected if row.cell_type == cell_type})
         free = [group for group in groups if group not in fixed]

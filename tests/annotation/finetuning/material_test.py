@@ -67,6 +67,21 @@ def test_one_of_two_dishes_is_held_out(study):
     assert sorted(held_out + trained) == sorted(row.image for row in rows)
 
 
+def test_a_dish_that_shows_a_scene_of_another_one_is_not_held_out(study):
+    rows = [
+        dataclasses.replace(
+            r, split="", raw_sha256="5a" if r.cell_type == "HEK" else ""
+        )
+        for r in study.rows()
+        if "d2" not in r.image
+    ]
+    roles, _ = material.roles_of(study, rows, rows)
+    assert [image.split("/")[0] for image in _images(roles.held_out)] == ["N2a"]
+    alone = [row for row in rows if row.cell_type == "HEK"]
+    with pytest.raises(InputError, match="of another acquisition group"):
+        material.roles_of(study, alone, alone)
+
+
 def test_given_splits_are_kept_even_if_nothing_is_held_out(study):
     rows = [dataclasses.replace(row, split="train") for row in study.rows()]
     with pytest.raises(InputError, match=r"of 6 group.*in the splits train"):
