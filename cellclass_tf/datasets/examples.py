@@ -100,6 +100,11 @@ def check_study(study: Study, engine: batch.Engine = batch.IN_THIS_PROCESS) -> C
     outlined = assignment.outlines_to_learn(
         now, chosen, with_cells, {row.image for row in untyped}
     )
+    if unused := [row.image for row in untyped if row.image not in outlined]:
+        outcome.notes += (
+            f"{len(unused)} fields are left out, since the types of some of their cells are "
+            f"unknown and their dishes are tested on: {first_names(unused)}",
+        )
     logger.debug(
         "%s: %d images, %d not annotated, %d broken, %d of which only outlines are "
         "learned, since the types of cells are unknown, %d without types in groups that "

@@ -107,11 +107,16 @@ def test_a_pure_field_with_cells_of_unknown_type_is_untyped(study, held_out):
         for row, split in zip(rows, splits, strict=True)
     )
     without_types(study, rows[0])
-    fields = examples.check_study(study).contents.fields
+    checked = examples.check_study(study)
+    fields = checked.contents.fields
     if held_out:
         assert rows[0].image not in fields
+        (told,) = checked.outcome.notes
+        assert told.startswith("1 fields are left out")
+        assert rows[0].image in told
     else:
         assert fields[rows[0].image].split == "untyped"
+        assert not checked.outcome.notes
 
 
 def test_the_fingerprint_changes_with_labels_types_and_splits(study):
