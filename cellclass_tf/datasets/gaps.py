@@ -109,7 +109,7 @@ def _refuse_odd_pixel_sizes(study: Study, contents: Contents) -> None:
     if odd:
         raise InputError(
             f"{study.root}: pixel sizes more than {_LARGEST_RATIO} times off the median "
-            f"of {middle} µm: {', '.join(odd[:5])}{', …' if odd[5:] else ''}. Their unit "
+            f"of {middle} µm: {first_names(odd)}. Their unit "
             "may not be µm. Correct the column pixel_size_um of images.csv."
         )
     unknown = [image for image in contents.fields if image not in known]

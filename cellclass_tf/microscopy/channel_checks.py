@@ -6,6 +6,7 @@ import collections
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 
+from cellclass_tf.errors import first_names
 from cellclass_tf.messages import logger
 from cellclass_tf.microscopy import channels, contrast
 from cellclass_tf.microscopy.files import inventory
@@ -41,15 +42,14 @@ def warn(
             continue
         shown = [
             f"{name!r} in {len(paths)} files ({inventory.named(paths)})"
-            for name, paths in list(files.items())[:_MOST_SHOWN]
+            for name, paths in files.items()
         ]
         logger.warning(
-            "--%s=%s is the channel %s%s. %sIf the order of the channels is not the same in "
+            "--%s=%s is the channel %s. %sIf the order of the channels is not the same in "
             "all files, give the name of the channel.",
             kind,
             index,
-            ", ".join(shown),
-            ", …" if len(files) > _MOST_SHOWN else "",
+            first_names(shown, _MOST_SHOWN),
             f"By its name, {other[0]!r} is not {kind}. " if other else "",
         )
 

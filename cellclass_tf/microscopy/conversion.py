@@ -399,7 +399,10 @@ class _Conversion:
 def _stems(
     study: Study, raws: Sequence[RawFile], measured: Mapping[str, FileMeasurement]
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """Returns (stems, failures) by measured file: the images' stem, or why there is none."""
+    """Returns the stems of the images of each measured file, and the reasons for failures.
+
+    Both are by the name of the raw file, which is in one of them.
+    """
     names, stems, failures = image_names.Names(study), {}, {}
     for raw in raws:
         if raw.name not in measured:

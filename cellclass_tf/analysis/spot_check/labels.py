@@ -15,7 +15,7 @@ from cellclass_tf.analysis import table_files
 from cellclass_tf.analysis.spot_check import sample
 from cellclass_tf.analysis.spot_check.sample import Sample
 from cellclass_tf.core.predictions import Predictions
-from cellclass_tf.errors import InputError
+from cellclass_tf.errors import InputError, first_names
 from cellclass_tf.storage import csv_json, digests, ledger, lock, trash
 
 LABELS_FILE = "labels.csv"
@@ -347,7 +347,7 @@ def _check_order(person: _Person) -> None:
 def _refusal_of_lost(before: _Person, now: _Person) -> str:
     """Says which earlier labels of a person a table would replace, and what to do."""
     windows = now.loses(before)
-    shown = ", ".join(map(str, windows[:5])) + (", …" if len(windows) > 5 else "")
+    shown = first_names(list(map(str, windows)))
     return (
         f"{now.words}: labels of this name are already in {before.source}, and some of them "
         f"are missing from this table or are different, in {len(windows)} windows ({shown}). "

@@ -39,7 +39,7 @@ class Draft:
     @classmethod
     @contextlib.contextmanager
     def open(cls, folder: pathlib.Path) -> Iterator[Draft]:
-        """Yields an empty draft whose files lie in a folder."""
+        """Opens an empty draft, with its temporary files in a folder."""
         with (
             tempfile.TemporaryFile("w+", dir=folder, encoding="utf-8") as images,
             tempfile.TemporaryFile("w+", dir=folder, encoding="utf-8") as annotations,

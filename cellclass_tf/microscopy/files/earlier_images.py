@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from cellclass_tf.core.manifest import REJECTED
 from cellclass_tf.core.micrograph import FILE_SEPARATOR
 from cellclass_tf.core.study import ImageRow, Study
+from cellclass_tf.errors import first_names
 from cellclass_tf.microscopy.files.raw_files import RawFile
 from cellclass_tf.splits import groups
 
@@ -37,7 +38,7 @@ def notes_of_vanished(
     ]
     if not gone:
         return ()
-    names = _listed([row.image for row in gone])
+    names = first_names([row.image for row in gone], _LISTED)
     told = (
         f"{len(gone)} images stay in the study although their raw file, or their scene in "
         f"it, is no longer in {source}: {names}. To leave them out, write rejected into "
@@ -61,7 +62,7 @@ def _notes_of_corrected(
         return ()
     told = (
         f"{len(moved)} of them have corrected cells, and the same raw data are in the study "
-        f"under another name. To keep the corrections, copy {_listed(moved)}"
+        f"under another name. To keep the corrections, copy {first_names(moved, _LISTED)}"
     )
     return (told,)
 
@@ -81,8 +82,8 @@ def notes_of_deleted_rows(
     name = study.manifest_path.name
     told = (
         f"{len(again)} images whose rows were deleted from {name} are in it again, since "
-        f"their raw files are there: {_listed(again)}. To leave images out, keep their "
-        "rows, and write rejected into their column verdict"
+        f"their raw files are there: {first_names(again, _LISTED)}. To leave images out, "
+        "keep their rows, and write rejected into their column verdict"
     )
     return (told,)
 
@@ -111,14 +112,10 @@ def notes_of_shared_dishes(
         return ()
     told = (
         f"{len(shared)} dishes have fields of other inputs, too, with which they share one "
-        f"contrast and one split: {_listed(shared)}. If these are different dishes, rename "
-        "the folders, and convert into a new study"
+        f"contrast and one split: {first_names(shared, _LISTED)}. If these are different "
+        "dishes, rename the folders, and convert into a new study"
     )
     return (told,)
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:_LISTED]) + (", …" if names[_LISTED:] else "")
 
 
 def _is_below(row: ImageRow, source: pathlib.Path) -> bool:

@@ -21,7 +21,7 @@ from cellclass_tf.core.manifest import (
     uneven_rejection,
 )
 from cellclass_tf.core.study import MIXED, ImageRow, Study
-from cellclass_tf.errors import InputError
+from cellclass_tf.errors import InputError, first_names
 from cellclass_tf.messages import logger
 from cellclass_tf.microscopy.quality import contact_sheet, criteria
 from cellclass_tf.microscopy.quality.figures import Figures
@@ -281,7 +281,7 @@ def _log_warnings(study: Study, judged: dict[str, list[ImageRow]]) -> None:
             "are accepted, but brighter details are lost.",
             100 * criteria.CLIPPED_SHARE,
             len(clipped),
-            ", ".join([*clipped[:3], *["…"][: len(clipped) > 3]]),
+            first_names(clipped, 3),
         )
     if not rejected:
         return
